@@ -1,0 +1,261 @@
+// Package frame is the wire format between two nodes: pure encoding and decoding, no I/O.
+package frame
+
+import "drship/internal/block"
+
+// Version is the wire version of this build; both sides must have it in common.
+const Version = 1
+
+// Type tells messages apart on the wire. The numbers are part of the format: never renumber them.
+type Type uint8
+
+// The message types.
+const (
+	TypeState       Type = 1  // control lane
+	TypeBitmap      Type = 2  // control
+	TypeBitmapEnd   Type = 3  // control
+	TypeStreamStart Type = 4  // data lane, so that it is ordered with batches
+	TypeBatch       Type = 5  // data
+	TypeChunk       Type = 6  // data
+	TypeQuery       Type = 7  // data
+	TypeResyncEnd   Type = 8  // data
+	TypeAck         Type = 9  // control
+	TypeChunkAck    Type = 10 // control
+	TypeQueryReply  Type = 11 // control
+	TypeResend      Type = 12 // control
+	TypeResyncDone  Type = 13 // control
+	TypeRequest     Type = 14 // control
+	TypeReply       Type = 15 // control
+	TypePing        Type = 16 // control, kept inside the session
+	TypePong        Type = 17 // control, kept inside the session
+	TypeVerify      Type = 18 // data
+	TypeVerifyReply Type = 19 // control
+)
+
+// Message is one message of the protocol. Encoding never fails for a message that Validate accepts; decoding refuses
+// unknown types, lengths over their bounds, trailing bytes and values out of range.
+type Message interface {
+	Type() Type
+}
+
+// UUIDs are DRBD's generation identifiers as one side has them for the other, lowest bit "was Primary".
+type UUIDs struct {
+	Current uint64
+	Bitmap  uint64
+	History [2]uint64
+}
+
+// VolumeState is what one side says of one of its volumes.
+type VolumeState struct {
+	Volume uint16
+	Disk   uint8 // state.Disk
+	Size   int64 // bytes usable here
+	UUIDs  UUIDs
+	OOS    uint64 // blocks set in the bitmap it keeps against the other
+}
+
+// State is what each side tells the other first, and again whenever something in it changes.
+type State struct {
+	Role     uint8 // state.Role
+	Flags    uint32
+	Position block.Seq // last record that is part of this side's data, staged or written here
+	Protocol uint8     // 'A', 'B', 'C'
+	Volumes  []VolumeState
+	Serial   uint64 // counts the states of this session, from 1
+}
+
+// Flags of State.
+const (
+	FlagCrashedPrimary uint32 = 1 << iota
+	FlagDiscardMyData
+	FlagTentative
+	FlagPausedByUser
+	FlagPausedByDependency
+	FlagTie // exactly one side of a session has it: the one that dialled
+	FlagAhead
+	FlagGoingAway // orderly disconnect: not a failure
+	FlagReplicationPaused
+	FlagWantFullSync // invalidate / invalidate-remote set the whole map
+)
+
+// Bitmap carries one page of a bitmap: 65,536 blocks of one volume, in roaring's portable form.
+type Bitmap struct {
+	Volume uint16
+	Page   uint32
+	Bits   []byte // at most MaxBitmapPage bytes
+}
+
+// BitmapEnd closes the exchange of bitmaps.
+type BitmapEnd struct{ Blocks uint64 }
+
+// Mode says how the source brings the target up to date.
+type Mode uint8
+
+// The modes of a stream.
+const (
+	ModeJournal Mode = 1 // the journal holds everything behind From: the replica stays consistent
+	ModeResync  Mode = 2 // blocks differ beside the journal: Inconsistent (with a way back) until ResyncEnd
+	ModeAhead   Mode = 3 // nothing is sent until further notice: the target is Behind, and consistent
+)
+
+// StreamStart opens, or changes, the replication stream. Everything behind it on the data lane belongs to it.
+type StreamStart struct {
+	Mode   Mode
+	From   block.Seq // the target's position from now on; the first batch follows it
+	Blocks uint64    // ModeResync: blocks to come
+	Volume []VolumeState
+	UUIDs  []UUIDs // per entry of Volume: what the target takes over (ModeJournal at once, ModeResync at its end)
+	Keep   bool    // ModeResync: the target keeps pre-images, so that it can go back
+}
+
+// Codec says how a payload is packed.
+type Codec uint8
+
+// The codecs.
+const (
+	CodecRaw  Codec = 0
+	CodecZstd Codec = 1
+	CodecS2   Codec = 2
+)
+
+// Batch carries consecutive records, applied as one atom.
+type Batch struct {
+	Prev    block.Seq // the position that it follows
+	Last    block.Seq // the position after it
+	Time    int64     // when its first record was accepted, Unix nanoseconds
+	Records uint32    // records after folding
+	Folded  uint32    // records that folding removed
+	Codec   Codec
+	Digest  uint8  // digest.Alg of the records
+	RawLen  uint32 // bytes of Payload once unpacked
+	Payload []byte // see package reduce
+}
+
+// Chunk carries blocks of a resync or of a repair. It may be applied at once, at its place in the stream.
+type Chunk struct {
+	ID     uint64 // of the source, counts from 1 in a session
+	Volume uint16
+	Off    int64
+	Len    uint32
+	Zero   bool // no data: the range is zeroes
+	Codec  Codec
+	Digest uint8
+	Sum    []byte // over the unpacked data
+	Data   []byte
+}
+
+// ChunkAck says that chunks are on the target's disk, flushed.
+type ChunkAck struct {
+	IDs []uint64 // done
+	Bad []uint64 // digest did not match: send them again
+}
+
+// Query asks the target which blocks of a run differ: one digest a block of block.Size.
+type Query struct {
+	ID     uint64
+	Volume uint16
+	Off    int64
+	Len    uint32
+	Digest uint8
+	Sums   []byte
+}
+
+// QueryReply answers a Query: bit i set means that block i of the run differs.
+type QueryReply struct {
+	ID     uint64
+	Differ []byte
+}
+
+// ResyncEnd says that no chunk is outstanding: once the target has applied At it is consistent and up to date.
+type ResyncEnd struct{ At block.Seq }
+
+// ResyncDone answers ResyncEnd when the target has finished, durably.
+type ResyncDone struct{ At block.Seq }
+
+// Ack carries the target's marks: applied ≤ staged ≤ received.
+type Ack struct {
+	Received block.Seq
+	Staged   block.Seq
+	Applied  block.Seq
+}
+
+// Resend asks for everything behind From again: a digest did not match, or the chain broke.
+type Resend struct {
+	From   block.Seq
+	Reason uint8
+}
+
+// Reasons of a Resend.
+const (
+	ResendDigest uint8 = 1
+	ResendChain  uint8 = 2
+)
+
+// Request asks the peer to do something on an administrator's word.
+type Request struct {
+	ID   uint64
+	Verb uint8
+	Arg  uint64
+}
+
+// Verbs of a Request.
+const (
+	RequestSyncFromMe  uint8 = 1 // invalidate-remote: become my target, whole map
+	RequestSyncToMe    uint8 = 2 // invalidate: become my source, whole map
+	RequestPrimary     uint8 = 3 // I want to become Primary: refuse if you are
+	RequestOutdate     uint8 = 4 // mark your data Outdated: I went on without you
+	RequestNewUUIDs    uint8 = 5 // new-current-uuid --clear-bitmap
+	RequestVerifyStart uint8 = 6
+	RequestVerifyStop  uint8 = 7
+)
+
+// Reply answers a Request.
+type Reply struct {
+	ID   uint64
+	Code int32 // 0, or one of DRBD's SS_ codes
+	Text string
+}
+
+// Verify asks the target to compare a run with the digests sent, as Query does, in an online verify.
+type Verify struct {
+	ID     uint64
+	Volume uint16
+	Off    int64
+	Len    uint32
+	At     block.Seq // the source's position when it read the run: the target compares once it has applied it
+	Digest uint8
+	Sums   []byte
+}
+
+// VerifyReply answers a Verify: bit i set means that block i differs.
+type VerifyReply struct {
+	ID     uint64
+	Differ []byte
+}
+
+// Ping and Pong keep a session alive and measure its round trip; Sent is the pinger's clock.
+type Ping struct{ Sent int64 }
+
+// Pong answers a Ping.
+type Pong struct{ Sent int64 }
+
+// Type implements Message.
+func (*State) Type() Type       { return TypeState }
+func (*Bitmap) Type() Type      { return TypeBitmap }
+func (*BitmapEnd) Type() Type   { return TypeBitmapEnd }
+func (*StreamStart) Type() Type { return TypeStreamStart }
+func (*Batch) Type() Type       { return TypeBatch }
+func (*Chunk) Type() Type       { return TypeChunk }
+func (*Query) Type() Type       { return TypeQuery }
+func (*ResyncEnd) Type() Type   { return TypeResyncEnd }
+func (*Ack) Type() Type         { return TypeAck }
+func (*ChunkAck) Type() Type    { return TypeChunkAck }
+func (*QueryReply) Type() Type  { return TypeQueryReply }
+func (*Resend) Type() Type      { return TypeResend }
+func (*ResyncDone) Type() Type  { return TypeResyncDone }
+func (*Request) Type() Type     { return TypeRequest }
+func (*Reply) Type() Type       { return TypeReply }
+func (*Ping) Type() Type        { return TypePing }
+func (*Pong) Type() Type        { return TypePong }
+func (*Verify) Type() Type      { return TypeVerify }
+func (*VerifyReply) Type() Type { return TypeVerifyReply }
