@@ -1,0 +1,57 @@
+package nbd
+
+import (
+	"context"
+	"math/bits"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	minClass = 12 // 4 KiB
+	maxClass = 25 // 32 MiB = MaxPayload
+)
+
+// buffer is payload memory of one size class. data has the length that was asked for.
+type buffer struct {
+	data  []byte
+	class int
+}
+
+// bufferPool hands out payload memory inside a budget that all connections of a server share. Memory in use is
+// bounded by the budget; idle memory is left to the garbage collector, so that it goes back after a burst.
+type bufferPool struct {
+	budget  *semaphore.Weighted // bytes, by class size
+	classes [maxClass - minClass + 1]sync.Pool
+}
+
+func newBufferPool(budget int64) *bufferPool {
+	return &bufferPool{budget: semaphore.NewWeighted(budget)}
+}
+
+// get returns a buffer of n bytes (1 to MaxPayload) with undefined contents. It waits for room in the budget, in
+// the order of the callers, so that a large request is not passed by small ones for ever.
+func (p *bufferPool) get(ctx context.Context, n int) (*buffer, error) {
+	class := max(bits.Len(uint(n-1)), minClass)
+	if err := p.budget.Acquire(ctx, 1<<class); err != nil {
+		return nil, err
+	}
+	b, ok := p.classes[class-minClass].Get().(*buffer)
+	if !ok {
+		b = &buffer{data: make([]byte, 1<<class), class: class}
+	}
+	b.data = b.data[:n]
+	return b, nil
+}
+
+// put takes a buffer back; the caller must not touch it afterwards. A nil buffer is ignored.
+func (p *bufferPool) put(b *buffer) {
+	if b == nil {
+		return
+	}
+	class := b.class
+	b.data = b.data[:cap(b.data)]
+	p.classes[class-minClass].Put(b)
+	p.budget.Release(1 << class)
+}
