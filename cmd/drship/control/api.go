@@ -14,6 +14,7 @@ import (
 	"fmt"
 
 	"drship/internal/face"
+	"drship/internal/state"
 )
 
 // API is what a node offers to verbs; the node implements it, and so does Client.
@@ -77,6 +78,8 @@ type Error struct {
 	Text string `json:"text"`
 	Hint string `json:"hint,omitempty"`
 	Exit int    `json:"exit,omitempty"` // exit code of the program; 0 lets Code decide
+
+	noDaemon bool
 }
 
 // Error gives the message in DRBD's shape, without the hint: "r0: State change failed: (-2) Need access to UpToDate data".
@@ -94,6 +97,23 @@ func (e *Error) Error() string {
 	return e.What + ": " + text
 }
 
+// ExitCode is the exit code of a program that ends with e.
+func (e *Error) ExitCode() int {
+	if e.Exit != 0 {
+		return e.Exit
+	}
+	if code := state.ExitCode(e.Code); code != 0 {
+		return code
+	}
+	return ExitRefused
+}
+
+// NoDaemon reports whether err says that no daemon answers on the control socket.
+func NoDaemon(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.noDaemon
+}
+
 // The exit codes of drbdadm and drbdsetup that this package sets itself; docs/exit-codes.md has all of them.
 const (
 	ExitUsage   = 1  // bad arguments, unknown resource
@@ -107,6 +127,9 @@ const (
 func asError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
+	}
+	if r, ok := errors.AsType[*state.Refusal](err); ok {
+		return &Error{Code: r.Code, Text: r.Text, Hint: r.Detail, Exit: r.ExitCode()}
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):

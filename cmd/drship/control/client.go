@@ -137,7 +137,8 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
 		return &Error{What: c.path, Text: "no drship daemon is running with this run directory",
-			Hint: "start it (systemctl start drship, or: drship daemon --run-dir " + dir + "), or name its run directory by --run-dir or DRSHIP_RUN_DIR", Exit: ExitHard}
+			Hint: "start it (systemctl start drship, or: drship daemon --run-dir " + dir + "), or name its run directory by --run-dir or DRSHIP_RUN_DIR",
+			Exit: ExitHard, noDaemon: true}
 	case errors.Is(err, fs.ErrPermission):
 		return &Error{What: c.path, Text: "the control socket may not be opened by this user",
 			Hint: "run this as the daemon's user, usually root", Exit: ExitHard}

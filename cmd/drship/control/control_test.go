@@ -127,6 +127,17 @@ func TestErrorText(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
+	for want, e := range map[int]*Error{17: {Code: -2}, 11: {Code: -12}, 10: {Code: 158}, 16: {Code: -4}, 20: {Code: -2, Exit: 20}} {
+		if got := e.ExitCode(); got != want {
+			t.Errorf("%+v: exit code %d, want %d", e, got, want)
+		}
+	}
+	if e := asError(fmt.Errorf("promote: %w", state.Refused(state.SSNoUpToDateDisk, "use --force").Err())); e.Code != -2 || e.ExitCode() != 17 || e.Hint != "use --force" {
+		t.Errorf("refusal of the state machine became %+v", e)
+	}
+	if NoDaemon(errors.New("x")) {
+		t.Error("any error says that there is no daemon")
+	}
 	if (&Result{Resource: "r0", Text: "done"}).Err() != nil {
 		t.Error("a result without code is an error")
 	}
@@ -301,7 +312,7 @@ func TestNoDaemon(t *testing.T) {
 		c := Dial(path)
 		_, err := c.Status(t.Context(), nil)
 		e, ok := errors.AsType[*Error](err)
-		if !ok || e.Exit != ExitHard || !strings.Contains(e.Hint, "drship daemon") || e.What != path {
+		if !ok || e.Exit != ExitHard || !strings.Contains(e.Hint, "drship daemon") || e.What != path || !NoDaemon(err) {
 			t.Errorf("%s: got %#v", path, err)
 		}
 		c.Close()
