@@ -33,9 +33,11 @@ const (
 	RuleCrashedPrimaryNow Rule = 41
 	RuleTargetBitmap      Rule = 50
 	RuleTargetLostStart   Rule = 51
+	RuleTargetWentOn      Rule = 52 // ours
 	RuleTargetHistory     Rule = 60
 	RuleSourceBitmap      Rule = 70
 	RuleSourceLostStart   Rule = 71
+	RuleSourceWentOn      Rule = 72 // ours
 	RuleSourceHistory     Rule = 80
 	RuleSplitBrain        Rule = 90
 	RuleSplitBrainHistory Rule = 100
@@ -68,6 +70,9 @@ type Comparison struct {
 //   - two sides without any identifier are as good as two just created;
 //   - where each side has the other's generation in its past, which no sequence of events leads to, it is a
 //     split brain, and not two targets;
+//   - rules 52 and 72: the target finished a resync, the source missed the end of it and wrote on in a new generation;
+//     51 and 71 also where the source whose start was lost has written on;
+//   - rule 100 also where one's Bitmap is in the other's history: DRBD calls that unrelated;
 //   - rule 40 with both sides crashed and no tie flag to go by is a split brain.
 func Compare(self, peer Side) Comparison {
 	s, p := self.IDs.masked(), peer.IDs.masked()
@@ -155,51 +160,58 @@ func tieBreak(self, peer Side) int {
 // behind tells by which rule old's data is an ancestor of young's, in the numbers of a target; RuleNone if it is not.
 // Both are masked, and old.Current is a real generation.
 func behind(old, young IDs) Rule {
-	switch old.Current {
-	case young.Bitmap:
+	h := young.History
+	switch {
+	case old.Current == young.Bitmap:
 		return RuleTargetBitmap
-	case young.History[0]:
-		if young.History[0]+UUIDOffset == young.Bitmap {
-			return RuleTargetLostStart
-		}
-		return RuleTargetHistory
-	case young.History[1]:
+	case old.Current == h[0] && h[0]+UUIDOffset == young.Bitmap, old.Current == h[1] && h[1]+UUIDOffset == young.Bitmap:
+		return RuleTargetLostStart
+	case old.Current == h[0] && old.History[0] == young.Bitmap && young.Bitmap != 0:
+		return RuleTargetWentOn
+	case old.Current == h[0] || old.Current == h[1]:
 		return RuleTargetHistory
 	}
 	return RuleNone
 }
 
 func targetOf(rule Rule, peer IDs) Comparison {
-	c := Comparison{Rule: rule, Result: -ResultBitmap}
-	switch rule {
-	case RuleTargetLostStart:
-		c.FixPeer = undoStart(peer)
-	case RuleTargetHistory:
+	c := Comparison{Rule: rule, Result: -ResultBitmap, FixPeer: correct(rule, peer)}
+	if rule == RuleTargetHistory {
 		c.Result = -ResultFull
 	}
 	return c
 }
 
 func sourceOf(rule Rule, self IDs) Comparison {
-	switch rule {
-	case RuleTargetLostStart:
-		return Comparison{Rule: RuleSourceLostStart, Result: ResultBitmap, FixSelf: undoStart(self)}
-	case RuleTargetHistory:
-		return Comparison{Rule: RuleSourceHistory, Result: ResultFull}
-	}
-	return Comparison{Rule: RuleSourceBitmap, Result: ResultBitmap}
+	c := targetOf(rule, self)
+	c.Result, c.FixSelf, c.FixPeer = -c.Result, c.FixPeer, nil
+	c.Rule = map[Rule]Rule{
+		RuleTargetBitmap: RuleSourceBitmap, RuleTargetLostStart: RuleSourceLostStart,
+		RuleTargetWentOn: RuleSourceWentOn, RuleTargetHistory: RuleSourceHistory,
+	}[rule]
+	return c
 }
 
-// undoStart takes StartSyncSource back; what it had pushed out of the history is lost.
-func undoStart(i IDs) *IDs {
-	i.Bitmap = i.History[0]
-	i.History = [2]uint64{i.History[1], 0}
+// correct returns the source's identifiers as they would be had no message been lost: its Bitmap is what the target has. It is nil
+// where they are right.
+func correct(rule Rule, i IDs) *IDs {
+	switch {
+	case rule == RuleTargetWentOn:
+		i.Bitmap, i.History[0] = i.History[0], i.Bitmap
+	case rule == RuleTargetLostStart && i.shared():
+		i.Bitmap, i.History = i.History[0], [2]uint64{i.History[1], 0}
+	case rule == RuleTargetLostStart:
+		i.Bitmap, i.History = i.History[1], [2]uint64{i.History[0], 0}
+	default:
+		return nil
+	}
 	return &i
 }
 
+// shareHistory reports whether the two have a generation in common, below Current.
 func shareHistory(s, p IDs) bool {
-	for _, a := range s.History {
-		for _, b := range p.History {
+	for _, a := range [...]uint64{s.Bitmap, s.History[0], s.History[1]} {
+		for _, b := range [...]uint64{p.Bitmap, p.History[0], p.History[1]} {
 			if a == b && a != 0 && a != JustCreated {
 				return true
 			}

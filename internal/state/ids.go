@@ -52,24 +52,34 @@ func (i IDs) push(id uint64) IDs {
 	return i
 }
 
+// shared reports whether a resync was begun as source and its end is not known: the peer may have Current by now. While it
+// lasts, Bitmap is the youngest history plus UUIDOffset.
+func (i IDs) shared() bool {
+	return mask(i.Bitmap) != 0 && mask(i.Bitmap) == mask(i.History[0])+UUIDOffset
+}
+
 // NeedsNewGeneration reports whether losing sight of the peer's data, or becoming Primary without it, must begin a new
-// generation: somebody writes, the peer's data is out of sight or not to be counted on, ours is UpToDate, and the
-// bitmap is not already counted against an older generation. A Primary calls it before its first write alone.
+// generation: somebody writes, the peer's data is out of sight or not to be counted on, ours is UpToDate, and the peer may have
+// our Current. What LoseSight then returns must be durable before the next write is acknowledged.
 func (i IDs) NeedsNewGeneration(role, peerRole Role, disk, peerDisk Disk) bool {
 	writing := role == Primary || peerRole == Primary
 	gone := peerDisk < Inconsistent || peerDisk == Outdated || peerDisk == DUnknown
-	return writing && gone && disk == UpToDate && mask(i.Bitmap) == 0
+	return writing && gone && disk == UpToDate && (mask(i.Bitmap) == 0 || i.shared())
 }
 
 // LoseSight begins a new generation as the peer's data goes out of sight while somebody is Primary, or as a node
-// becomes Primary without it: Bitmap ← Current, Current ← random. It changes nothing while Bitmap is in use,
-// because the bits are then counted against an older generation already.
+// becomes Primary without it: Bitmap ← Current, Current ← random. Where Bitmap is in use the bits are counted against an older
+// generation already: it stays, and so does Current, unless the peer may have taken Current over at the end of a resync
+// whose confirmation was lost. DRBD writes on under the same name then, and the split brain that follows goes unnoticed.
 func (i IDs) LoseSight(random uint64) IDs {
-	if mask(i.Bitmap) != 0 {
-		return i
+	old := i.Current
+	switch {
+	case mask(i.Bitmap) == 0:
+		i.Bitmap = old
+		i.Current = fresh(random, old)
+	case i.shared():
+		return i.ForceNew(random)
 	}
-	i.Bitmap = i.Current
-	i.Current = fresh(random, i.Current)
 	return i
 }
 
@@ -96,18 +106,18 @@ func (i IDs) Demote() IDs {
 	return i
 }
 
-// StartSyncSource begins a resync as source: the old Bitmap goes to the history, the new one is the old plus
-// UUIDOffset, or random where there was none. Its Bitmap is what the target takes as Current until the end.
+// StartSyncSource begins, as source, a resync or a catch-up by journal, before the target is told: the old Bitmap goes to the
+// history, the new one is the old plus UUIDOffset. Without an old one both are made of random, so that the two always differ by the
+// offset (DRBD leaves the history alone then). The new Bitmap is what the target of a resync takes as Current until the end.
 func (i IDs) StartSyncSource(random uint64) IDs {
 	old := i.Bitmap
-	if mask(old) == 0 || mask(old) == JustCreated {
-		i.Bitmap = fresh(random, random)
-	} else {
-		i.Bitmap = old + UUIDOffset
-		if mask(i.Bitmap) == 0 || mask(i.Bitmap) == JustCreated {
-			i.Bitmap = fresh(random, random) // the sum wrapped
+	if m := mask(old); m == 0 || m == JustCreated || mask(old+UUIDOffset) == 0 || mask(old+UUIDOffset) == JustCreated {
+		old = fresh(random, random) - UUIDOffset
+		if mask(old) == 0 || mask(old) == JustCreated {
+			old += 2 * UUIDOffset
 		}
 	}
+	i.Bitmap = old + UUIDOffset
 	return i.push(old)
 }
 
