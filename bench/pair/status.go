@@ -29,6 +29,8 @@ type Connection struct {
 	State string       `json:"connection-state"`
 	Role  string       `json:"peer-role"`
 	Peers []PeerDevice `json:"peer_devices"`
+
+	BytesReceived int64 `json:"bytes-received"` // on the wire, since the connection began
 }
 
 // PeerDevice is a volume as the node sees it at a peer.
@@ -95,6 +97,14 @@ func (s Status) OutOfSync() (kib uint64) {
 		}
 	}
 	return kib
+}
+
+// Received sums what came over the wire from all peers, in bytes.
+func (s Status) Received() (n int64) {
+	for _, c := range s.Connections {
+		n += c.BytesReceived
+	}
+	return n
 }
 
 // Status asks the node.
