@@ -40,6 +40,8 @@ type session struct {
 	draining atomic.Bool   // new requests are answered with ErrShutdown
 	idle     chan struct{} // gets a token when draining and nothing is in flight
 
+	lone lone
+
 	workers sync.WaitGroup
 	mu      sync.Mutex
 	waiting []chan struct{} // workers without a request; the last one is woken first, its stack is warm
@@ -61,6 +63,7 @@ func newSession(srv *Server, n *negotiation, c *chosen) *session {
 		limit:   srv.cfg.MaxInFlight,
 		buffers: srv.buffers,
 		idle:    make(chan struct{}, 1),
+		lone:    lone{wake: make(chan struct{}, 1), stop: make(chan struct{})},
 	}
 	w := newReplyWriter(n.conn, srv.cfg.MaxInFlight)
 	w.stall, w.buffers = s.stall, s.buffers
@@ -80,11 +83,18 @@ func (s *session) run(ctx context.Context) error {
 		defer close(drained)
 		s.shutDown()
 	})
+	guarded := make(chan struct{})
+	go func() {
+		defer close(guarded)
+		s.guard()
+	}()
 	s.mu.Lock()
 	s.reading = true
 	s.spawn()
 	s.mu.Unlock()
 	s.workers.Wait()
+	close(s.lone.stop)
+	<-guarded
 	if s.late != nil {
 		s.late.Stop()
 	}
@@ -133,7 +143,7 @@ func (s *session) spawn() {
 }
 
 // work is a worker's life: it comes with the reading role, reads one request, hands the role over, serves the
-// request, and waits for the role again.
+// request, and waits for the role again. A lone request is served first and the role kept.
 func (s *session) work(wake chan struct{}) {
 	var q request
 	for {
@@ -142,8 +152,14 @@ func (s *session) work(wake chan struct{}) {
 			s.end(err)
 			return
 		}
-		s.handOver()
-		s.serve(&q)
+		if s.isLone(&q) {
+			if s.serveLone(&q) {
+				continue
+			}
+		} else {
+			s.handOver()
+			s.serveTimed(&q)
+		}
 		if !s.takeRole(wake) {
 			return
 		}

@@ -52,7 +52,7 @@ func (r *ram) WriteAt(_ context.Context, p []byte, off int64, _ bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	copy(r.data[off:], p)
-	return r.fail
+	return nil
 }
 func (r *ram) Zero(_ context.Context, off, n int64, o nbd.ZeroOptions) error {
 	if o.Fast {
@@ -66,9 +66,13 @@ func (r *ram) Trim(_ context.Context, off, n int64, _ bool) error {
 	clear(r.data[off : off+n])
 	return r.fail
 }
-func (r *ram) Flush(context.Context) error { return r.fail }
+func (r *ram) Flush(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fail
+}
 func (r *ram) Extents(_ context.Context, off, n int64) ([]nbd.Extent, error) {
-	return []nbd.Extent{{Len: n / 2}, {Len: n - n/2, Hole: true, Zero: true}}, r.fail
+	return []nbd.Extent{{Len: n / 2}, {Len: n - n/2, Hole: true, Zero: true}}, nil
 }
 
 type one struct {
