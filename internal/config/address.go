@@ -99,6 +99,9 @@ func (a Address) withHost(host string) (Address, error) {
 		}
 		return a, nil
 	}
+	if zone := ip.Zone(); zone != "" && quote(zone) != zone {
+		return a, fmt.Errorf("'%s' names no network interface", zone)
+	}
 	family := "ipv4"
 	if ip.Is6() {
 		family = "ipv6"

@@ -161,10 +161,14 @@ func (r *Resource) standing(node string) string {
 	if node == "" {
 		return stacked
 	}
-	if _, err := r.Local(node); err != nil {
-		return "ignored, " + stacked
+	h, err := r.Local(node)
+	switch {
+	case err != nil:
+		return "ignored, not stacked"
+	case h.Kind == OnTop:
+		return "not ignored, stacked"
 	}
-	return "not ignored, " + stacked
+	return "not ignored, not stacked"
 }
 
 func (d *dumper) volumes(list []*Volume) {
@@ -210,7 +214,7 @@ func (d *dumper) host(h *Host) {
 		d.open("floating " + h.Address.String())
 	case OnTop:
 		d.open("stacked-on-top-of " + quote(h.Lower))
-		d.line("# on %s", words(h.Names))
+		d.line("# on %s ", words(h.Names))
 	default:
 		d.open("on " + words(h.Names))
 	}

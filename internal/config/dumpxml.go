@@ -141,7 +141,7 @@ func (d *xmlDumper) host(h *Host) {
 	}
 	d.written(&h.Written)
 	for _, v := range h.Volumes {
-		d.volume(v)
+		d.volume(v, h.Kind == OnTop)
 	}
 	d.address(h.Address)
 	if h.Fingerprint != "" {
@@ -156,7 +156,8 @@ func (d *xmlDumper) host(h *Host) {
 	d.close("host")
 }
 
-func (d *xmlDumper) volume(v *Volume) {
+// volume prints a volume; a stacked one leaves its disk to the lower resource.
+func (d *xmlDumper) volume(v *Volume, stacked bool) {
 	d.open("volume", "vnr", fmt.Sprint(v.Number))
 	d.written(&v.Written)
 	device := v.Device
@@ -164,7 +165,11 @@ func (d *xmlDumper) volume(v *Volume) {
 		device = ""
 	}
 	d.text("device", device, "minor", fmt.Sprint(v.Minor))
-	d.text("disk", v.Disk)
+	disk := v.Disk
+	if stacked {
+		disk = ""
+	}
+	d.text("disk", disk)
 	switch {
 	case v.Diskless():
 	case v.MetaIndex >= 0:

@@ -82,7 +82,7 @@ func (w Warning) String() string { return fmt.Sprintf("%s: %s", w.Pos, w.Text) }
 
 // nearest returns the name among known that is closest to name by edit distance, or "" if none is close.
 func nearest(name string, known []string) string {
-	best, bestDist := "", 1+max(1, len(name)/3)
+	best, bestDist := "", 1+len(name)/3
 	sorted := append([]string(nil), known...)
 	sort.Strings(sorted)
 	for _, k := range sorted {

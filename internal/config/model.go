@@ -84,7 +84,7 @@ type Resource struct {
 	Stacked     bool // one of its hosts stands on top of another resource
 
 	Written  Written
-	Template string  // template-file, as written
+	Template string  // path of its template-file, "" if none
 	template Written // what it holds
 	volumes  []*Volume
 	config   *Config

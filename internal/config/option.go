@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -66,7 +65,7 @@ type sections struct {
 	Global  Global
 }
 
-// Default values are what an option means when nobody wrote it; Ranged numbers are checked in their own scale.
+// parse checks a value and gives it as a number: in the own scale of a Number, 1 for yes, 0 for all that is no number.
 func (o *Option) parse(value string) (int64, error) {
 	switch o.Kind {
 	case Bool:
@@ -92,7 +91,7 @@ func (o *Option) parse(value string) (int64, error) {
 			return 0, nil
 		}
 		return 0, &valueError{
-			text:    fmt.Sprintf("%s: '%s' is unknown, should be one of %s", o.Name, value, strings.Join(o.Values, ", ")),
+			text:    fmt.Sprintf("unknown %s '%s', should be one of %s", o.Name, value, strings.Join(o.Values, ",")),
 			nearest: nearest(value, o.Values),
 		}
 	}
@@ -353,11 +352,3 @@ func (o Option) later(note string) Option { o.Class, o.Note = NotYet, note; retu
 
 // refused makes any value but the default an error, and says why.
 func (o Option) refused(why string) Option { o.Class, o.Note = Refused, why; return o }
-
-// asText gives the default for the documentation.
-func (o *Option) asText() string {
-	if o.Kind != Number {
-		return strings.Join(o.Values, ", ")
-	}
-	return "[" + strconv.FormatInt(o.Min, 10) + ".." + strconv.FormatInt(o.Max, 10) + "]"
-}

@@ -124,15 +124,15 @@ func (p *parser) put(section string, name token, value string, at Pos, w *Writte
 		}
 	}
 	o := ix.options[section][label]
+	if o.Kind == Words {
+		value = strings.Join(strings.Fields(value), " ")
+	}
 	if value == "" {
 		if o.Kind != Bool && section != "plugin" {
 			p.errorf(name.pos, "option '%s' needs a value", name.text).Syntax = true
 			return
 		}
 		value = "yes"
-	}
-	if section == "startup" && label == "become-primary-on" {
-		value = strings.Join(strings.Fields(value), " ")
 	}
 	if _, err := o.parse(value); err != nil {
 		p.badValue(at, err)

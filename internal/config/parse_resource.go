@@ -108,10 +108,14 @@ func (p *parser) templateFile(r *Resource, at Pos) {
 	if !ok {
 		return
 	}
-	r.Template = name
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(filepath.Dir(at.File), name)
 	}
+	if r.Template != "" {
+		p.errorf(at, "a resource has one template-file")
+		return
+	}
+	r.Template = name
 	delete(p.opened, filepath.Clean(name)) // several resources may use one template
 	text, ok := p.open(at, name)
 	if !ok {

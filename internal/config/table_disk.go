@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -132,16 +133,15 @@ func proxyOptions() []Option {
 
 // checkPlugin takes what stands behind a plugin's name: nothing, "level N", or contexts and dictionaries of lzma.
 func checkPlugin(s string) error {
-	var level int
-	if s == "yes" || s == "" {
+	words := strings.Fields(s)
+	if s == "yes" {
 		return nil
 	}
-	if n, err := fmt.Sscanf(s, "level %d", &level); n == 1 && err == nil && level >= 0 && level <= 22 {
-		return nil
-	}
-	var size string
-	if n, _ := fmt.Sscanf(s, "contexts %s", &size); n == 1 {
-		return nil
+	if len(words) == 2 && s == words[0]+" "+words[1] {
+		n, err := parseNumber(words[1], '1')
+		if err == nil && (words[0] == "level" && n <= 22 || words[0] == "contexts" || words[0] == "dictsize") {
+			return nil
+		}
 	}
 	return fmt.Errorf("'%s' is not understood; write level 0 to 22, or nothing", s)
 }

@@ -117,7 +117,7 @@ func oneOf(s, what string, known ...string) error {
 			return nil
 		}
 	}
-	return &valueError{text: fmt.Sprintf("%s '%s' is unknown, should be one of %s", what, s, strings.Join(known, ", ")), nearest: nearest(s, known)}
+	return &valueError{text: fmt.Sprintf("unknown %s '%s', should be one of %s", what, s, strings.Join(known, ",")), nearest: nearest(s, known)}
 }
 
 func checkSecret(s string) error {
