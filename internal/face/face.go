@@ -140,6 +140,7 @@ type Progress struct {
 	AverageRate int64         // bytes/s since Started, pauses taken out
 	Want        int64         // target rate of the controller, bytes/s; 0 for none
 	ETA         time.Duration // negative: never at this rate
+	Paused      time.Duration // since Started
 	Stalled     bool          // no progress for 180 s
 	Why         string        // what sets the rate, in words
 	Position    uint64        // verify: bytes from the start of the volume
@@ -171,4 +172,30 @@ func (p *Peer) Volume(number uint16) *PeerVolume {
 		}
 	}
 	return nil
+}
+
+// Only returns the resource with one volume, one peer, or both: RES/VOL, RES:PEER. A negative volume and an empty peer mean all.
+func (r Resource) Only(volume int, peer string) Resource {
+	var volumes []Volume
+	for _, v := range r.Volumes {
+		if volume < 0 || int(v.Number) == volume {
+			volumes = append(volumes, v)
+		}
+	}
+	var peers []Peer
+	for _, p := range r.Peers {
+		if peer != "" && p.Name != peer {
+			continue
+		}
+		var of []PeerVolume
+		for _, v := range p.Volumes {
+			if volume < 0 || int(v.Number) == volume {
+				of = append(of, v)
+			}
+		}
+		p.Volumes = of
+		peers = append(peers, p)
+	}
+	r.Volumes, r.Peers = volumes, peers
+	return r
 }
