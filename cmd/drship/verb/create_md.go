@@ -1,0 +1,21 @@
+package verb
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func (a *app) createMD() *cobra.Command {
+	return a.command(request{
+		verb:    "create-md",
+		group:   groupData,
+		short:   "Make the metadata of a resource",
+		long:    "Metadata lives in the state directory: the disk is neither shrunk nor written to, and a file system on it stays. Refused with exit code 40 where there is metadata already, unless --force is given, and where somebody else uses the disk. Needs no daemon.",
+		example: "  drship create-md r0\n  drship create-md --force all",
+		flags: func(fs *pflag.FlagSet) {
+			yesNo(fs, "force", "", false, "replace metadata that is there")
+			fs.Var(newSize(1), "size", "use only the first `BYTES` of each disk (suffixes K, M, G, T)")
+		},
+		offline: true,
+	})
+}

@@ -1,0 +1,15 @@
+package verb
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func (a *app) pause() *cobra.Command {
+	return a.command(request{
+		verb:    "pause",
+		group:   groupData,
+		short:   "Hold replication",
+		long:    "Writes go on here and are kept in the journal, later in the bitmap; the peer stays consistent, and ages. See pause-sync for holding a resync alone.",
+		example: "  drship pause r0\n  drship pause r0:bob",
+	})
+}
