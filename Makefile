@@ -4,8 +4,6 @@ GO        ?= go
 PREFIX    ?= /usr/local
 BIN       := bin
 TOOL      := $(GO) tool -modfile=.ci/tools/go.mod
-VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS   := -s -w -X main.version=$(VERSION)
 
 # Of the long targets: how many moments, flaps, seconds a fuzz target; SEED=0 draws one.
 N         ?= 200
@@ -14,15 +12,19 @@ SEED      ?= 0
 FUZZTIME  ?= 30s
 PROTOCOL  ?=
 
+# Tools that must be there once deps has run as root; elsewhere what is missing is skipped, with a message.
+TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
+PROOFS    := ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash
+
 .DEFAULT_GOAL := build
-.PHONY: help build install demo test unit proofs lint fmt arrows clients crash flaps fuzz bench deps clean
+.PHONY: help build install demo test unit proofs lint fmt arrows crash flaps fuzz bench deps clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 build: ## the program, one static binary: bin/drship
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/drship ./cmd/drship
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BIN)/drship ./cmd/drship
 
 install: build ## into PREFIX (default /usr/local), DRBD's names in PREFIX/lib/drship/drbd so that they shadow nothing
 	install -D -m 0755 $(BIN)/drship $(DESTDIR)$(PREFIX)/sbin/drship
@@ -30,28 +32,43 @@ install: build ## into PREFIX (default /usr/local), DRBD's names in PREFIX/lib/d
 	for name in drbdadm drbdsetup drbdmeta drbd-overview; do \
 		ln -sf ../../../sbin/drship $(DESTDIR)$(PREFIX)/lib/drship/drbd/$$name; done
 
-demo: build ## the main job on loopback: sync, write, kill, promote, compare, catch up [IN=path] [KEEP=1] [PROTOCOL=A|B|C]
+demo: build ## the main job on loopback, told in a table [IN=path] [KEEP=1] [PROTOCOL=A]
 	@$(GO) run ./bench/demo -binary $(BIN)/drship -in '$(IN)' -keep '$(KEEP)' -protocol '$(or $(PROTOCOL),A)'
 
 test: deps lint unit proofs ## everything that proves it, in its short form
 
 unit: ## unit tests with the race detector
-	CGO_ENABLED=1 $(GO) test -race -short -timeout 15m $$($(GO) list ./... | grep -v '^drship/bench/proof')
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 15m ./...
 
-proofs: ## real daemons: clients, crashes, link, bounds
-	DRSHIP_PROOF=1 $(GO) test -count=1 -timeout 25m -v ./bench/proof/... | grep -v -e '^=== ' -e '^    --- PASS'
+# One package at a time: real daemons want the machine to themselves.
+proofs: build ## real daemons: the demo, clients, crashes, link, bounds
+	DRSHIP_BIN=$(CURDIR)/$(BIN)/drship DRSHIP_TOOLS=$(TOOLS) $(GO) test -p 1 -count=1 -timeout 20m $(PROOFS)
+
+crash: build ## kill -9 at N random moments (200) [SEED=] [PROTOCOL=]
+	$(GO) run ./bench/crash -binary $(BIN)/drship -n $(N) -seed $(SEED) -protocol '$(PROTOCOL)'
+
+flaps: build ## cut and heal the link FLAPS times (1000)
+	DRSHIP_BIN=$(CURDIR)/$(BIN)/drship $(GO) test -count=1 -timeout 2h -v -run '^TestFlaps$$' ./bench/link -flaps $(FLAPS)
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	.ci/fuzz $(FUZZTIME)
+
+bench: build ## rates and latencies beside nbdkit and qemu-storage-daemon, and over a bad line (fio needed)
+	$(GO) run ./bench/compare -binary $(BIN)/drship
+
+deps: ## the Debian packages that the tests use, if root
+	@.ci/deps
 
 lint: fmt arrows ## formatting, vet, staticcheck, the arrows between packages
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
 
 fmt:
-	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); if [ -n "$$bad" ]; then echo "not gofmt-ed:"; echo "$$bad"; exit 1; fi
+	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not gofmt-ed:"; echo "$$bad"; exit 1; fi
 
 arrows: ## no import runs up (docs/architecture.md)
 	@mkdir -p $(BIN)/lint && sed 's#ROOT#$(CURDIR)#g' .ci/depguard.json > $(BIN)/lint/depguard.json
-	@$(TOOL) -n depguard >/dev/null
-	cd $(BIN)/lint && $$($(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod -n depguard) drship/...
+	@cd $(BIN)/lint && $$($(GO) tool -modfile=$(CURDIR)/.ci/tools/go.mod -n depguard) drship/...
 
 clean: ## what was built here
 	rm -rf $(BIN)

@@ -211,10 +211,15 @@ func TestJournalFullDisconnect(t *testing.T) {
 // tracked, and both sides become equal again.
 func TestStateDirFull(t *testing.T) {
 	ctx := pairtest.Real(t)
-	state := smallFS(ctx, t, "160m")
+	small, large := smallFS(ctx, t, "200m"), t.TempDir()
 	p := pairtest.Up(ctx, t, pair.Options{
 		Protocol: "A", Sizes: []int64{volumeSize}, Link: &relay.Link{},
-		StateDir: func(node string) string { return filepath.Join(state, node) },
+		StateDir: func(node string) string {
+			if node == "alice" {
+				return filepath.Join(small, "state")
+			}
+			return filepath.Join(large, "state")
+		},
 	})
 	alice := p.Node("alice")
 	f := openFlood(ctx, t, alice)

@@ -1,0 +1,120 @@
+// Compare measures our export beside what a user would take instead (make bench): fio's nbd engine on every subject in turn,
+// several rounds, printed as ratios with latency percentiles. All servers run on one machine at the same time, but only one
+// is under load, so that a machine that drifts drifts for all.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"drship/bench/pair"
+)
+
+func main() {
+	var b bench
+	flag.StringVar(&b.binary, "binary", "", "the program; built if empty")
+	flag.StringVar(&b.dir, "dir", "", "scratch folder, on the disk to measure; a temporary one if empty")
+	flag.IntVar(&b.rounds, "rounds", 3, "rounds; the median counts")
+	flag.DurationVar(&b.runtime, "runtime", 4*time.Second, "of one measurement")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := b.run(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run of the comparison.
+type bench struct {
+	binary, dir string
+	rounds      int
+	runtime     time.Duration
+}
+
+// subject is a server under measurement.
+type subject struct {
+	name string
+	uri  string
+	stop func() error
+}
+
+// volumeSize is what is written to, in bytes: all images of all subjects fit the page cache of a small machine.
+const volumeSize = 256 << 20
+
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.dir == "" {
+		if b.dir, err = os.MkdirTemp("", "drship-bench-"); err != nil {
+			return fmt.Errorf("make scratch folder: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	}
+	if _, err := exec.LookPath("fio"); err != nil {
+		return fmt.Errorf("fio is needed (Debian package fio): %w", err)
+	}
+	if b.binary == "" {
+		if b.binary, err = pair.Build(ctx, b.dir, false); err != nil {
+			return err
+		}
+	}
+	if err := b.group(ctx, "beside others, peers on loopback", b.loopback(), loopbackLoads); err != nil {
+		return err
+	}
+	return b.group(ctx, "the primary and the line: protocol A, 100 Mbit/s, 50 ms round trip", b.lines(), lineLoads)
+}
+
+// maker starts a subject in a folder of its own.
+type maker struct {
+	name  string
+	start func(ctx context.Context, dir string) (subject, error)
+}
+
+// group starts its subjects, measures them in turn, and prints a table of them.
+func (b *bench) group(ctx context.Context, title string, makers []maker, loads []workload) (err error) {
+	var subjects []subject
+	defer func() {
+		for _, s := range subjects {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	for i, m := range makers {
+		dir := filepath.Join(b.dir, fmt.Sprintf("%s-%d", slug(title), i))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		s, err := m.start(ctx, dir)
+		if errors.Is(err, exec.ErrNotFound) {
+			fmt.Printf("left out: %s (%v)\n", m.name, err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("start %s: %w", m.name, err)
+		}
+		s.name = m.name
+		subjects = append(subjects, s)
+	}
+	r := results{}
+	for round := range b.rounds {
+		for _, w := range loads {
+			for _, s := range subjects {
+				fmt.Fprintf(os.Stderr, "round %d of %d: %s, %s\n", round+1, b.rounds, w.name, s.name)
+				m, err := fio(ctx, s.uri, w, b.runtime)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", s.name, w.name, err)
+				}
+				r.add(s.name, w.name, m)
+			}
+		}
+	}
+	r.print(os.Stdout, title, subjects, loads)
+	return nil
+}
