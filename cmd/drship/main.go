@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"os"
 
 	"drship/cmd/drship/control"
@@ -21,5 +22,5 @@ func daemon(ctx context.Context, o verb.DaemonOptions) error {
 }
 
 func offline(ctx context.Context, o verb.NodeOptions, q control.Request) (control.Reply, error) {
-	return node.Offline(ctx, node.Env{ConfigFile: o.ConfigFile, StateDir: o.StateDir, RunDir: o.RunDir, Node: o.Node, Logger: o.Logger}, q)
+	return node.Offline(ctx, node.Env{ConfigFile: o.ConfigFile, StateDir: o.StateDir, RunDir: o.RunDir, Node: o.Node, Logger: slog.New(slog.DiscardHandler)}, q)
 }

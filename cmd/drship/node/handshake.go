@@ -1,0 +1,297 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"drship/internal/block"
+	"drship/internal/state"
+	"drship/journal"
+	"drship/wan/frame"
+)
+
+// errDropped ends a session for good: the administrator has to decide.
+var errDropped = errors.New("connection dropped")
+
+// handshake finds out who has which data and brings the session to where replication can start. It holds the resource's
+// token, so that no role and no direction changes under it.
+func (r *Resource) handshake(s *session) error {
+	ctx, cancel := context.WithTimeout(s.ctx, maxHandshakes)
+	defer cancel()
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r.mu.Lock()
+	mine := r.stateLocked(s)
+	r.mu.Unlock()
+	if err := s.link.Send(ctx, mine); err != nil {
+		return fmt.Errorf("send state to %s: %w", s.peer.name, err)
+	}
+	theirs, err := recvState(ctx, s)
+	if err != nil {
+		return err
+	}
+	d, err := r.decide(s, mine, theirs)
+	if err != nil {
+		return err
+	}
+	for _, line := range d.Log {
+		r.log.Info(line, "peer", s.peer.name)
+	}
+	return r.actOn(ctx, s, d, theirs)
+}
+
+func recvState(ctx context.Context, s *session) (*frame.State, error) {
+	m, err := s.link.Recv(ctx, frame.Control)
+	if err != nil {
+		return nil, fmt.Errorf("wait for the state of %s: %w", s.peer.name, err)
+	}
+	st, ok := m.(*frame.State)
+	if !ok {
+		return nil, fmt.Errorf("%s began with %T, not with its state", s.peer.name, m)
+	}
+	return st, nil
+}
+
+// stateLocked is what this side says of itself to a peer. Called with mu held.
+func (r *Resource) stateLocked(s *session) *frame.State {
+	p := s.peer
+	s.serial++
+	m := &frame.State{Role: uint8(r.role), Protocol: p.cfg.Net.Protocol, Serial: s.serial}
+	flag := func(on bool, f uint32) {
+		if on {
+			m.Flags |= f
+		}
+	}
+	flag(p.discard, frame.FlagDiscardMyData)
+	flag(p.try, frame.FlagTentative)
+	flag(s.link.Dialled(), frame.FlagTie)
+	flag(r.paused, frame.FlagPausedByUser)
+	flag(r.held, frame.FlagReplicationPaused)
+	a := r.att
+	if a == nil {
+		for _, v := range r.host.Volumes {
+			m.Volumes = append(m.Volumes, frame.VolumeState{Volume: v.Number, Disk: uint8(state.Diskless)})
+		}
+		return m
+	}
+	flag(a.crashed, frame.FlagCrashedPrimary)
+	m.Position = a.position()
+	for i, v := range a.meta.Volumes {
+		vs := frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(a.ids(i, p.name))}
+		if gp := a.group.Peer(p.name); gp != nil {
+			vs.OOS = gp.Bitmap(v.Volume).Count()
+		}
+		m.Volumes = append(m.Volumes, vs)
+	}
+	return m
+}
+
+// position is where this side's data stands: at the end of its own journal if it wrote last, else at what it has staged.
+func (a *attachment) position() block.Seq {
+	if a.meta.Flags&metaOwnOrder != 0 {
+		return a.group.End()
+	}
+	_, staged := a.store.Staging().Marks()
+	return staged
+}
+
+// decide runs the verdict that both sides come to on their own.
+func (r *Resource) decide(s *session, mine, theirs *frame.State) (state.Decision, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := s.peer
+	p.view = *theirs
+	self, peer, err := sides(mine, theirs)
+	if err != nil {
+		return state.Decision{}, err
+	}
+	n := p.cfg.Net
+	d := state.HandshakeVolumes(self, peer, state.Policies{AfterSB0: n.AfterSB0, AfterSB1: n.AfterSB1, AfterSB2: n.AfterSB2,
+		RRConflict: n.RRConflict, AlwaysASBP: n.AlwaysASBP})
+	p.explain = d.Explain
+	if a := r.att; a != nil && !d.DryRun {
+		for i := range d.Volumes {
+			if fix := d.Volumes[i].Comparison.FixSelf; fix != nil {
+				a.setIDs(i, p.name, *fix)
+			}
+		}
+		if err := a.save(); err != nil {
+			return d, err
+		}
+	}
+	return d, nil
+}
+
+// sides turns both states into what the verdict wants, volume by volume.
+func sides(mine, theirs *frame.State) (self, peer []state.Side, err error) {
+	if len(mine.Volumes) != len(theirs.Volumes) {
+		return nil, nil, fmt.Errorf("%w: this node has %d volumes and the peer %d: make the configurations agree", errDropped, len(mine.Volumes), len(theirs.Volumes))
+	}
+	for i := range mine.Volumes {
+		m, t := mine.Volumes[i], theirs.Volumes[i]
+		if m.Volume != t.Volume {
+			return nil, nil, fmt.Errorf("%w: this node has volume %d where the peer has volume %d", errDropped, m.Volume, t.Volume)
+		}
+		haveData := state.Disk(m.Disk) > state.Negotiating && state.Disk(t.Disk) > state.Negotiating
+		if haveData && m.Size != t.Size {
+			return nil, nil, fmt.Errorf("%w: volume %d has %d bytes here and %d there: create the larger one's metadata with --size %d", errDropped, m.Volume, m.Size, t.Size, min(m.Size, t.Size))
+		}
+		self = append(self, side(mine, m))
+		peer = append(peer, side(theirs, t))
+	}
+	return self, peer, nil
+}
+
+func side(s *frame.State, v frame.VolumeState) state.Side {
+	has := func(f uint32) bool { return s.Flags&f != 0 }
+	return state.Side{IDs: fromWire(v.UUIDs), Role: state.Role(s.Role), Disk: state.Disk(v.Disk),
+		CrashedPrimary: has(frame.FlagCrashedPrimary), DiscardMyData: has(frame.FlagDiscardMyData), Tentative: has(frame.FlagTentative),
+		Tie: has(frame.FlagTie), Changed: v.OOS, Epoch: s.Position.Epoch, Num: s.Position.Num}
+}
+
+// actOn carries a decision out. Called with the token held.
+func (r *Resource) actOn(ctx context.Context, s *session, d state.Decision, theirs *frame.State) error {
+	switch d.Action {
+	case state.Equal:
+		r.becomeReady(s, state.Connected)
+		if d.NoData {
+			return nil
+		}
+		return r.equal(s, theirs)
+	case state.BecomeSource:
+		return r.becomeSource(ctx, s, d, theirs)
+	case state.BecomeTarget:
+		return r.offerBits(ctx, s, d)
+	}
+	if d.Retry {
+		return errors.New(d.Text)
+	}
+	r.standAlone(s.peer)
+	return fmt.Errorf("%w: %s", errDropped, d.Text)
+}
+
+func (r *Resource) becomeReady(s *session, repl state.Conn) {
+	r.mu.Lock()
+	s.ready, s.repl = true, repl
+	s.peer.conn = state.Connected
+	s.peer.discard, s.peer.try = false, false
+	r.mu.Unlock()
+	r.log.Info("connected", "peer", s.peer.name, "state", repl)
+	r.node.changed()
+}
+
+// standAlone gives the peer up until an administrator connects again.
+func (r *Resource) standAlone(p *peer) {
+	r.mu.Lock()
+	p.wanted = false
+	if r.net != nil {
+		r.net.endpoint.Want(p.name, false)
+	}
+	r.mu.Unlock()
+}
+
+// equal opens a stream where one is needed although nothing differs: from a Primary, and from whoever has writes in its
+// journal that the other lacks.
+func (r *Resource) equal(s *session, theirs *frame.State) error {
+	r.mu.Lock()
+	a, role := r.att, r.role
+	r.mu.Unlock()
+	behind := theirs.Position.Less(a.group.End()) && a.store.Log().Covers(theirs.Position) && a.meta.Flags&metaOwnOrder != 0
+	if role == state.Primary || (behind && state.Role(theirs.Role) != state.Primary) {
+		return r.openSource(s, theirs.Position, false)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a.crashed && role != state.Primary {
+		return r.uncrashLocked(a)
+	}
+	return nil
+}
+
+// becomeSource takes over what the target knows to be different, and opens the stream.
+func (r *Resource) becomeSource(ctx context.Context, s *session, d state.Decision, theirs *frame.State) error {
+	p := r.attachment().group.Peer(s.peer.name)
+	if d.Full {
+		if err := p.SetAll(); err != nil {
+			return err
+		}
+	} else if err := r.takeBits(ctx, s); err != nil {
+		return err
+	}
+	r.becomeReady(s, state.WFBitMapS)
+	inconsistent := false
+	for _, v := range theirs.Volumes {
+		inconsistent = inconsistent || state.Disk(v.Disk) <= state.Inconsistent
+	}
+	return r.openSource(s, theirs.Position, inconsistent)
+}
+
+// takeBits reads the target's bitmaps into ours and makes them durable.
+func (r *Resource) takeBits(ctx context.Context, s *session) error {
+	p := r.attachment().group.Peer(s.peer.name)
+	for {
+		m, err := s.link.Recv(ctx, frame.Control)
+		if err != nil {
+			return fmt.Errorf("wait for the bitmap of %s: %w", s.peer.name, err)
+		}
+		switch m := m.(type) {
+		case *frame.Bitmap:
+			b := p.Bitmap(m.Volume)
+			if b == nil {
+				return fmt.Errorf("%s sent a bitmap of volume %d, which there is none of", s.peer.name, m.Volume)
+			}
+			if err := b.Merge(m.Page, m.Bits); err != nil {
+				return fmt.Errorf("merge the bitmap of %s: %w", s.peer.name, err)
+			}
+		case *frame.State:
+			if err := s.peerState(m); err != nil {
+				return err
+			}
+		case *frame.BitmapEnd:
+			return p.FlushBitmaps()
+		default:
+			return fmt.Errorf("%s sent %T amid its bitmap", s.peer.name, m)
+		}
+	}
+}
+
+// offerBits tells the source what is known here to be different: the bitmap, and what only this side's journal and activity
+// log know of. All of it is durable here before the journal is dropped.
+func (r *Resource) offerBits(ctx context.Context, s *session, d state.Decision) error {
+	a := r.attachment()
+	p := a.group.Peer(s.peer.name)
+	if err := p.JournalToBitmap(); err != nil {
+		return err
+	}
+	if d.Full {
+		r.becomeReady(s, state.WFBitMapT)
+		return nil
+	}
+	var blocks uint64
+	for _, v := range a.meta.Volumes {
+		b := p.Bitmap(v.Volume)
+		blocks += b.Count()
+		if err := sendPages(ctx, s, v.Volume, b); err != nil {
+			return err
+		}
+	}
+	if err := s.link.Send(ctx, &frame.BitmapEnd{Blocks: blocks}); err != nil {
+		return fmt.Errorf("send bitmap to %s: %w", s.peer.name, err)
+	}
+	r.becomeReady(s, state.WFBitMapT)
+	return nil
+}
+
+func sendPages(ctx context.Context, s *session, volume uint16, b *journal.Bitmap) error {
+	for page := range b.Pages() {
+		m := &frame.Bitmap{Volume: volume, Page: page, Bits: b.Page(page)}
+		if err := s.link.Send(ctx, m); err != nil {
+			return fmt.Errorf("send bitmap to %s: %w", s.peer.name, err)
+		}
+	}
+	return nil
+}

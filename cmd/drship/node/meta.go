@@ -1,0 +1,99 @@
+package node
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+
+	"drship/internal/state"
+	"drship/journal"
+	"drship/wan/frame"
+)
+
+// ids returns the generation identifiers of volume i against a peer.
+func (a *attachment) ids(i int, peer string) state.IDs {
+	v := &a.meta.Volumes[i]
+	ids := state.IDs{Current: v.Current}
+	copy(ids.History[:], v.History[:])
+	for _, p := range v.Peers {
+		if p.Name == peer {
+			ids.Bitmap = p.Bitmap
+		}
+	}
+	return ids
+}
+
+// setIDs stores the identifiers in memory; save makes them durable.
+func (a *attachment) setIDs(i int, peer string, ids state.IDs) {
+	v := &a.meta.Volumes[i]
+	v.Current = ids.Current
+	copy(v.History[:], ids.History[:])
+	for k := range v.Peers {
+		if v.Peers[k].Name == peer {
+			v.Peers[k].Bitmap = ids.Bitmap
+			return
+		}
+	}
+	v.Peers = append(v.Peers, journal.PeerMeta{Name: peer, Bitmap: ids.Bitmap})
+}
+
+// save makes the metadata durable. Called with Resource.mu held: what a peer or a client is told never goes before it.
+func (a *attachment) save() error {
+	if err := a.store.SetMeta(a.meta); err != nil {
+		return fmt.Errorf("save metadata: %w", err)
+	}
+	return nil
+}
+
+// worstDisk is the worst state of the resource's volumes.
+func (a *attachment) worstDisk() state.Disk {
+	worst := state.UpToDate
+	for _, v := range a.meta.Volumes {
+		worst = min(worst, v.Disk)
+	}
+	return worst
+}
+
+func (a *attachment) setDisks(d state.Disk) {
+	for i := range a.meta.Volumes {
+		a.meta.Volumes[i].Disk = d
+	}
+}
+
+// newGeneration begins a generation of its own against every peer whose data is out of sight. It reports whether there
+// was one. Called with mu held; the caller saves.
+func (r *Resource) newGenerationLocked(a *attachment) bool {
+	changed := false
+	for i := range a.meta.Volumes {
+		current := a.meta.Volumes[i].Current
+		id := random()
+		for _, p := range r.peers {
+			if p.inSight() {
+				continue
+			}
+			ids := a.ids(i, p.name)
+			ids.Current = current // the peers of a volume share one Current
+			next := ids.LoseSight(id)
+			if next != ids {
+				a.setIDs(i, p.name, next)
+				changed = true
+			}
+		}
+	}
+	return changed
+}
+
+// random is a new generation identifier's source.
+func random() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, says the package
+	return binary.BigEndian.Uint64(b[:])
+}
+
+func toWire(ids state.IDs) frame.UUIDs {
+	return frame.UUIDs{Current: ids.Current, Bitmap: ids.Bitmap, History: ids.History}
+}
+
+func fromWire(u frame.UUIDs) state.IDs {
+	return state.IDs{Current: u.Current, Bitmap: u.Bitmap, History: u.History}
+}

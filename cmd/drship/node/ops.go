@@ -1,0 +1,129 @@
+package node
+
+import (
+	"context"
+
+	"drship/internal/state"
+)
+
+// Attach opens the disks of a resource that is diskless.
+func (r *Resource) Attach(ctx context.Context) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if r.attachment() != nil {
+		return state.Refused(state.ErrDiskConfigured, "")
+	}
+	if err := r.attach(ctx); err != nil {
+		return err
+	}
+	r.renegotiate(nil)
+	return nil
+}
+
+// Detach closes the disks. Peers that are connected stay so, and see this side Diskless.
+func (r *Resource) Detach(ctx context.Context) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r.mu.Lock()
+	local, peers := r.viewsLocked()
+	up := r.att != nil
+	r.mu.Unlock()
+	if !up {
+		return nil
+	}
+	for i := range local.Disks {
+		if f := state.MayDetach(local, peers, i, false); f != nil {
+			return f
+		}
+	}
+	// Sessions hold on to the disks: they end, and come back without.
+	r.mu.Lock()
+	a := r.att
+	r.att = nil
+	r.mu.Unlock()
+	r.renegotiate(nil)
+	err = a.close(ctx)
+	r.node.changed()
+	return err
+}
+
+// pauseSync holds the resync with every peer, or lets it go on.
+func (r *Resource) pauseSync(on bool) error {
+	r.mu.Lock()
+	pauses := state.Pauses{User: r.paused}
+	for _, p := range r.peers {
+		pauses.Peer = pauses.Peer || p.pausesUs()
+	}
+	var f *state.Refusal
+	if on {
+		f = state.MayPauseSync(pauses)
+	} else {
+		f = state.MayResumeSync(pauses)
+	}
+	if f != nil {
+		r.mu.Unlock()
+		return f
+	}
+	r.paused = on
+	var sources []*source
+	var paused []bool
+	for _, p := range r.peers {
+		if p.session != nil && p.session.source != nil {
+			sources = append(sources, p.session.source)
+			paused = append(paused, on || p.pausesUs())
+		}
+	}
+	r.mu.Unlock()
+	for i, src := range sources {
+		src.stream.PauseResync(paused[i])
+	}
+	r.broadcastState()
+	return nil
+}
+
+// hold holds replication to every peer, or lets it go on. The journal goes on growing.
+func (r *Resource) hold(on bool) error {
+	r.mu.Lock()
+	r.held = on
+	var sources []*source
+	for _, p := range r.peers {
+		if p.session != nil && p.session.source != nil {
+			sources = append(sources, p.session.source)
+		}
+	}
+	r.mu.Unlock()
+	for _, src := range sources {
+		src.stream.Hold(on)
+	}
+	r.broadcastState()
+	return nil
+}
+
+func (r *Resource) suspendIO(ctx context.Context) error {
+	a := r.attachment()
+	if a == nil {
+		return state.Refused(state.SSNoLocalDisk, "")
+	}
+	if err := a.group.Suspend(ctx); err != nil {
+		a.group.Resume()
+		return err
+	}
+	r.node.changed()
+	return nil
+}
+
+func (r *Resource) resumeIO() error {
+	a := r.attachment()
+	if a == nil {
+		return state.Refused(state.SSNoLocalDisk, "")
+	}
+	a.group.Resume()
+	r.node.changed()
+	return nil
+}

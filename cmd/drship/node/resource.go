@@ -1,0 +1,351 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"drship/internal/config"
+	"drship/internal/digest"
+	"drship/internal/disk"
+	"drship/internal/state"
+	"drship/journal"
+	"drship/receiver"
+	"drship/sender"
+)
+
+const (
+	stopTimeout   = 60 * time.Second // for a resource to come down in order
+	maxHandshakes = 60 * time.Second // for the exchange of states and bitmaps
+)
+
+var (
+	errNoMetadata = errors.New("no metadata")
+	errDown       = errors.New("resource is down")
+)
+
+// Resource is one resource of the node, up or not.
+type Resource struct {
+	node *Node
+	name string
+	log  *slog.Logger
+
+	ops chan struct{} // holds one token: who has it may change the resource
+
+	mu       sync.Mutex // guards what follows
+	cfg      *config.Resource
+	host     *config.Host
+	peers    []*peer
+	role     state.Role
+	wanted   bool        // a promotion of ours is under way: a peer's is refused
+	att      *attachment // nil: diskless
+	net      *network    // nil: no network configured
+	paused   bool        // pause-sync here
+	held     bool        // replication paused here
+	tempRate int64       // bytes/s, until the next adjust
+	suspend  bool        // suspend-io
+}
+
+// attachment is what a resource has while its disks are open.
+type attachment struct {
+	store   *journal.Store
+	disks   []disk.Disk
+	group   *sender.Group
+	target  *receiver.Target
+	meta    journal.Meta
+	crashed bool // was Primary when it went down, and no peer has been made equal since
+}
+
+// newResource returns nil where the resource is not for this node.
+func newResource(n *Node, rc *config.Resource) (*Resource, error) {
+	host, err := rc.Local(n.env.Node)
+	if err != nil || host == nil {
+		return nil, err
+	}
+	r := &Resource{node: n, name: rc.Name, log: n.log.With("resource", rc.Name), ops: make(chan struct{}, 1), role: state.Secondary}
+	r.ops <- struct{}{}
+	return r, r.reconfigure(rc)
+}
+
+// reconfigure takes over a configuration that was read again.
+func (r *Resource) reconfigure(rc *config.Resource) error {
+	host, err := rc.Local(r.node.env.Node)
+	if err != nil {
+		return err
+	}
+	if host == nil {
+		return fmt.Errorf("resource %s is no longer for this node", r.name)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cfg, r.host = rc, host
+	var peers []*peer
+	for _, pc := range rc.Peers(r.node.env.Node) {
+		p := r.peerLocked(pc.Host.Name)
+		if p == nil {
+			p = &peer{name: pc.Host.Name, conn: state.StandAlone}
+		}
+		p.cfg = pc
+		peers = append(peers, p)
+	}
+	r.peers = peers
+	return nil
+}
+
+// acquire takes the token of changes; the returned function gives it back.
+func (r *Resource) acquire(ctx context.Context) (func(), error) {
+	select {
+	case <-r.ops:
+		return func() { r.ops <- struct{}{} }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another change is under way: %w", ctx.Err())
+	}
+}
+
+func (r *Resource) peerLocked(name string) *peer {
+	for _, p := range r.peers {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+func (r *Resource) isUp() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.att != nil || r.net != nil
+}
+
+func (r *Resource) attachment() *attachment {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.att
+}
+
+// Up attaches and connects; what is already so stays so.
+func (r *Resource) Up(ctx context.Context) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if r.attachment() == nil {
+		if err := r.attach(ctx); err != nil {
+			return err
+		}
+	}
+	return r.connect(ctx, nil, connectOptions{})
+}
+
+// Down disconnects and detaches. A Primary that is in use is refused.
+func (r *Resource) Down(ctx context.Context) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if r.currentRole() == state.Primary {
+		if err := r.demote(ctx, false); err != nil {
+			return err
+		}
+	}
+	return r.takeDown(ctx)
+}
+
+// Stop takes the resource down because the node stops: clients are cut off.
+func (r *Resource) Stop(ctx context.Context) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var errs []error
+	if r.currentRole() == state.Primary {
+		errs = append(errs, r.demote(ctx, true))
+	}
+	return errors.Join(append(errs, r.takeDown(ctx))...)
+}
+
+func (r *Resource) takeDown(ctx context.Context) error {
+	r.disconnect(nil)
+	r.closeNetwork()
+	return r.detach(ctx)
+}
+
+func (r *Resource) currentRole() state.Role {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.role
+}
+
+// openStore opens the resource's store; the caller closes it.
+func (r *Resource) openStore() (*journal.Store, error) {
+	j := r.cfg.Journal
+	s, err := journal.Open(r.node.storeDir(r.name), journal.Options{
+		FS: r.node.env.FS, Logger: r.log, MaxJournal: j.MaxSize, MaxStaged: j.MaxStaged, MaxHistory: j.MaxHistory,
+		OnFailure: func(err error) {
+			r.log.Error("state directory cannot be written; blocks are tracked in memory", "err", err)
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open store of %s: %w", r.name, err)
+	}
+	return s, nil
+}
+
+// attach opens store and disks and brings the data to the newest point that is known here.
+func (r *Resource) attach(ctx context.Context) (err error) {
+	store, err := r.openStore()
+	if err != nil {
+		return err
+	}
+	a := &attachment{store: store}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close(ctx))
+		}
+	}()
+	if a.meta, err = store.Meta(); err != nil {
+		if errors.Is(err, journal.ErrNoMeta) {
+			return fmt.Errorf("%s: %w", r.name, errNoMetadata)
+		}
+		return fmt.Errorf("read metadata of %s: %w", r.name, err)
+	}
+	if err := r.openDisks(a); err != nil {
+		return err
+	}
+	if a.group, err = sender.New(r.senderConfig(a)); err != nil {
+		return err
+	}
+	if a.target, err = receiver.New(r.receiverConfig(a)); err != nil {
+		return err
+	}
+	if err := a.target.Recover(ctx); err != nil {
+		return fmt.Errorf("recover %s: %w", r.name, err)
+	}
+	if err := r.afterCrash(a); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.att, r.role = a, state.Secondary
+	r.mu.Unlock()
+	r.log.Info("attached", "volumes", len(a.disks), "crashed", a.crashed, "end", a.group.End())
+	r.node.changed()
+	return nil
+}
+
+func (r *Resource) openDisks(a *attachment) error {
+	for i, vm := range a.meta.Volumes {
+		vc := r.volumeConfig(vm.Volume)
+		if vc == nil {
+			return fmt.Errorf("volume %d of %s has metadata but is not in the configuration", vm.Volume, r.name)
+		}
+		d, err := r.node.env.OpenDisk(vc.Disk)
+		if err != nil {
+			return fmt.Errorf("open disk of %s/%d: %w", r.name, vm.Volume, err)
+		}
+		a.disks = append(a.disks, d)
+		if d.Size() < vm.Size {
+			return fmt.Errorf("disk %s of %s/%d has %d bytes, its metadata says %d: it has shrunk", vc.Disk, r.name, vm.Volume, d.Size(), vm.Size)
+		}
+		a.disks[i] = sized(d, vm.Size)
+	}
+	return nil
+}
+
+func (r *Resource) volumeConfig(number uint16) *config.Volume {
+	for _, v := range r.host.Volumes {
+		if v.Number == number {
+			return v
+		}
+	}
+	return nil
+}
+
+func (r *Resource) senderConfig(a *attachment) sender.Config {
+	c := sender.Config{Store: a.store, ALExtents: r.cfg.Disk.ALExtents, MaxJournal: r.cfg.Journal.MaxSize, Hooks: hooks{r}, Logger: r.log}
+	switch r.cfg.Journal.OnFull {
+	case "block":
+		c.OnFull = sender.Block
+	case "disconnect":
+		c.OnFull = sender.Disconnect
+	}
+	for i, vm := range a.meta.Volumes {
+		c.Disks = append(c.Disks, sender.VolumeDisk{Number: vm.Volume, Disk: a.disks[i]})
+	}
+	for _, p := range r.peers {
+		c.Peers = append(c.Peers, p.name)
+	}
+	return c
+}
+
+func (r *Resource) receiverConfig(a *attachment) receiver.Config {
+	alg, _ := digest.Parse(r.digestName())
+	h := hooks{r}
+	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Consistent: h.Consistent}
+	for i, vm := range a.meta.Volumes {
+		c.Volumes = append(c.Volumes, receiver.Volume{Number: vm.Volume, Disk: a.disks[i]})
+	}
+	return c
+}
+
+// digestName is the digest of what is shipped; checking cannot be switched off.
+func (r *Resource) digestName() string {
+	if name := r.cfg.Net.DataIntegrityAlg; name != "" {
+		return name
+	}
+	return "crc32c"
+}
+
+// afterCrash does what a Primary's crash, or a lost store, asks for before anything is written.
+func (r *Resource) afterCrash(a *attachment) error {
+	a.crashed = a.meta.Primary
+	if a.store.WasLost() {
+		r.log.Error("the store was lost while in use: everything has to be compared")
+		for _, p := range r.peers {
+			if err := a.group.Peer(p.name).SetAll(); err != nil {
+				return err
+			}
+		}
+	}
+	if !a.crashed {
+		return nil
+	}
+	r.log.Warn("was Primary when it went down; the activity log says what to compare")
+	if err := a.group.HotToBitmaps(); err != nil {
+		return fmt.Errorf("mark what was hot in the crash of %s: %w", r.name, err)
+	}
+	return nil
+}
+
+// detach closes disks and store. The resource must be Secondary and without sessions.
+func (r *Resource) detach(ctx context.Context) error {
+	r.mu.Lock()
+	a := r.att
+	r.att = nil
+	r.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	err := a.close(ctx)
+	r.node.changed()
+	if err != nil {
+		return fmt.Errorf("detach %s: %w", r.name, err)
+	}
+	return nil
+}
+
+func (a *attachment) close(ctx context.Context) error {
+	var errs []error
+	if a.group != nil {
+		errs = append(errs, a.group.Close(ctx))
+	}
+	for _, d := range a.disks {
+		errs = append(errs, d.Sync(), d.Close())
+	}
+	return errors.Join(append(errs, a.store.Close())...)
+}

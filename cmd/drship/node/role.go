@@ -1,0 +1,328 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"drship/internal/state"
+	"drship/wan/frame"
+)
+
+// viewsLocked is what the permissions want to know. Called with mu held.
+func (r *Resource) viewsLocked() (state.Local, []state.PeerView) {
+	l := state.Local{Role: r.role, Fencing: r.cfg.Net.Fencing != "" && r.cfg.Net.Fencing != "dont-care", VerifyAlg: r.cfg.Net.VerifyAlg != ""}
+	if r.att != nil {
+		for _, v := range r.att.meta.Volumes {
+			l.Disks = append(l.Disks, v.Disk)
+		}
+	} else {
+		for range r.host.Volumes {
+			l.Disks = append(l.Disks, state.Diskless)
+		}
+	}
+	var peers []state.PeerView
+	for _, p := range r.peers {
+		v := state.PeerView{Name: p.name, Conn: p.conn, Role: state.RoleUnknown}
+		for range l.Disks {
+			v.Disks = append(v.Disks, state.DUnknown)
+		}
+		if p.inSight() {
+			v.Role = state.Role(p.view.Role)
+			for i := range p.view.Volumes {
+				if i < len(v.Disks) {
+					v.Disks[i] = state.Disk(p.view.Volumes[i].Disk)
+				}
+				v.Repl = append(v.Repl, r.replLocked(p))
+			}
+		}
+		peers = append(peers, v)
+	}
+	return l, peers
+}
+
+// Promote makes the resource Primary.
+func (r *Resource) Promote(ctx context.Context, force bool) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r.mu.Lock()
+	local, peers := r.viewsLocked()
+	a := r.att
+	if local.Role == state.Primary {
+		r.mu.Unlock()
+		return nil
+	}
+	if f := state.MayPromote(local, peers, force); f != nil {
+		r.mu.Unlock()
+		return f
+	}
+	r.wanted = true
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.wanted = false
+		r.mu.Unlock()
+	}()
+	if err := r.askPeers(ctx); err != nil {
+		return err
+	}
+	if err := r.settleTarget(ctx, a, force); err != nil {
+		return err
+	}
+	renegotiate, err := r.becomePrimary(a, force)
+	if err != nil {
+		return err
+	}
+	if renegotiate {
+		r.renegotiate(nil)
+	} else if err := r.shipToEqualPeers(a); err != nil {
+		return err
+	}
+	r.broadcastState()
+	return nil
+}
+
+// askPeers asks every connected peer to let this node be Primary.
+func (r *Resource) askPeers(ctx context.Context) error {
+	for _, s := range r.sessions() {
+		reply, err := s.ask(ctx, frame.RequestPrimary, 0)
+		if err != nil && s.ctx.Err() != nil {
+			continue // gone meanwhile: as if it had not been connected
+		}
+		if err != nil {
+			return err
+		}
+		if reply.Code != 0 {
+			return &state.Refusal{Code: state.Code(reply.Code), Text: state.CodeText(state.Code(reply.Code)), Detail: reply.Text}
+		}
+	}
+	return nil
+}
+
+func (r *Resource) sessions() []*session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*session
+	for _, p := range r.peers {
+		if p.inSight() {
+			all = append(all, p.session)
+		}
+	}
+	return all
+}
+
+// settleTarget brings the data to the point at which it is promoted: all that is staged, or, amid a resync, the last
+// consistent point.
+func (r *Resource) settleTarget(ctx context.Context, a *attachment, force bool) error {
+	for _, s := range r.sessions() {
+		s.stopRun()
+	}
+	at, undo := a.target.CanRollback()
+	r.mu.Lock()
+	inconsistent := a.worstDisk() < state.Outdated
+	r.mu.Unlock()
+	if !inconsistent || !undo || !force {
+		if err := a.target.Drain(ctx); err != nil {
+			return fmt.Errorf("apply what is staged: %w", err)
+		}
+		return nil
+	}
+	r.log.Warn("resync was not finished: going back to the last consistent point", "at", at)
+	ranges, err := a.target.Rollback(ctx)
+	if err != nil {
+		return fmt.Errorf("go back to the last consistent point: %w", err)
+	}
+	for _, p := range r.peers {
+		gp := a.group.Peer(p.name)
+		for _, v := range ranges {
+			gp.Bitmap(v.Volume).Set(v.Range)
+		}
+		if err := gp.FlushBitmaps(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// becomePrimary makes the promotion durable and opens the volumes. It reports whether the peers have to be shaken hands
+// with again, because the data now counts as better than it was.
+func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	atLeast := a.meta.Epoch
+	for _, p := range r.peers {
+		atLeast = max(atLeast, p.view.Position.Epoch)
+	}
+	start, err := a.group.Begin(atLeast)
+	if err != nil {
+		return false, err
+	}
+	a.meta.Epoch = start.Epoch
+	a.meta.Primary = true
+	a.meta.Flags |= metaOwnOrder
+	if force && a.worstDisk() < state.UpToDate {
+		r.forceUpToDateLocked(a)
+		renegotiate = true
+	}
+	r.newGenerationLocked(a)
+	if err := a.save(); err != nil {
+		return false, err
+	}
+	r.role = state.Primary
+	a.group.Open()
+	r.log.Info("role", "is", r.role, "epoch", fmt.Sprintf("%x", start.Epoch))
+	return renegotiate, nil
+}
+
+// forceUpToDateLocked declares the data here to be the good one, on the administrator's word.
+func (r *Resource) forceUpToDateLocked(a *attachment) {
+	for i := range a.meta.Volumes {
+		id := random()
+		current := a.meta.Volumes[i].Current
+		for _, p := range r.peers {
+			ids := a.ids(i, p.name)
+			ids.Current = current
+			a.setIDs(i, p.name, ids.ForceNew(id))
+		}
+		a.meta.Volumes[i].Disk = state.UpToDate
+	}
+}
+
+// shipToEqualPeers opens a stream to each connected peer that has none. It was equal up to now: it starts at the new
+// epoch. A peer out of sight keeps its mark: what it lacks of an older epoch must stay in the journal.
+func (r *Resource) shipToEqualPeers(a *attachment) error {
+	for _, p := range a.group.Peers() {
+		s := r.sessionOf(p.Name())
+		if s == nil || s.currentSource() != nil {
+			continue
+		}
+		p.StartHere()
+		if err := r.openSource(s, a.group.End(), false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Resource) sessionOf(peer string) *session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p := r.peerLocked(peer); p != nil && p.inSight() {
+		return p.session
+	}
+	return nil
+}
+
+// Demote makes the resource Secondary.
+func (r *Resource) Demote(ctx context.Context, force bool) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return r.demote(ctx, force)
+}
+
+// demote is Demote with the token held. With force clients lose the volumes under them.
+func (r *Resource) demote(ctx context.Context, force bool) error {
+	if r.currentRole() != state.Primary {
+		return nil
+	}
+	if f := state.MayDemote(r.node.exports.openers(r.name)); f != nil && !force {
+		return f
+	}
+	a := r.attachment()
+	if err := a.group.Shut(ctx); err != nil {
+		a.group.Open()
+		return fmt.Errorf("wait for requests in flight: %w", err)
+	}
+	if err := a.group.Settle(); err != nil {
+		// What cannot be made durable stays hot: the next start compares it, as after a crash.
+		r.log.Error("demoted without a clean activity log", "err", err)
+		r.mu.Lock()
+		r.role = state.Secondary
+		r.mu.Unlock()
+		r.broadcastState()
+		return nil
+	}
+	r.mu.Lock()
+	r.role = state.Secondary
+	a.meta.Primary = a.crashed
+	err := a.save()
+	r.mu.Unlock()
+	r.log.Info("role", "is", state.Secondary)
+	r.broadcastState()
+	return err
+}
+
+// invalidate gives up the data here: it is synced in full from a peer. With local false a peer asked for it, and sees to the
+// new handshake itself once it has the answer.
+func (r *Resource) invalidate(ctx context.Context, local bool) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r.mu.Lock()
+	a := r.att
+	if a == nil {
+		r.mu.Unlock()
+		return state.Refused(state.SSNoLocalDisk, "attach the disk first")
+	}
+	l, peers := r.viewsLocked()
+	if f := mayInvalidate(l, peers); f != nil {
+		r.mu.Unlock()
+		return f
+	}
+	a.setDisks(state.Inconsistent)
+	err = a.save()
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, p := range a.group.Peers() {
+		if err := p.SetAll(); err != nil {
+			return err
+		}
+	}
+	if local {
+		r.renegotiate(nil)
+	}
+	return nil
+}
+
+// mayInvalidate lets the data go where some peer can give it back.
+func mayInvalidate(l state.Local, peers []state.PeerView) *state.Refusal {
+	f := state.Refused(state.SSNeedConnection, "there is no peer to sync from")
+	for _, p := range peers {
+		if f = state.MayInvalidate(l, p); f == nil {
+			return nil
+		}
+	}
+	return f
+}
+
+// invalidateRemote asks a peer to give up its data.
+func (r *Resource) invalidateRemote(ctx context.Context, names []string) error {
+	var asked []string
+	for _, s := range r.sessions() {
+		if !named(names, s.peer.name) {
+			continue
+		}
+		asked = append(asked, s.peer.name)
+		reply, err := s.ask(ctx, frame.RequestSyncFromMe, 0)
+		if err != nil {
+			return err
+		}
+		if reply.Code != 0 {
+			return &state.Refusal{Code: state.Code(reply.Code), Text: state.CodeText(state.Code(reply.Code)), Detail: reply.Text}
+		}
+	}
+	if len(asked) == 0 {
+		return state.Refused(state.SSNeedConnection, "connect first")
+	}
+	r.renegotiate(asked)
+	return nil
+}

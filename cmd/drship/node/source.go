@@ -1,0 +1,193 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"drship/internal/block"
+	"drship/internal/digest"
+	"drship/internal/ship"
+	"drship/internal/state"
+	"drship/sender"
+	"drship/wan/frame"
+	"drship/wan/reduce"
+)
+
+// crashDigest compares what was hot in a crash when the configuration names no csums-alg: nearly all of it is equal.
+const crashDigest = digest.SHA256
+
+// openSource starts to ship to a peer that stands at position. Called with the token held.
+func (r *Resource) openSource(s *session, position block.Seq, resync bool) error {
+	a := r.attachment()
+	p := a.group.Peer(s.peer.name)
+	cfg, err := r.streamConfig(s, a)
+	if err != nil {
+		return err
+	}
+	cfg.Position, cfg.Resync = position, resync
+	stream, err := p.Open(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	src := &source{stream: stream, cancel: cancel, done: make(chan struct{})}
+	r.mu.Lock()
+	s.source = src
+	paused := r.paused || s.peer.view.Flags&(frame.FlagPausedByUser|frame.FlagPausedByDependency) != 0
+	held := r.held
+	r.mu.Unlock()
+	stream.PauseResync(paused)
+	stream.Hold(held)
+	s.work.Go(func() {
+		defer close(src.done)
+		if err := stream.Run(ctx); err != nil && ctx.Err() == nil {
+			s.end(fmt.Errorf("replicate to %s: %w", s.peer.name, err))
+		}
+	})
+	return nil
+}
+
+// streamConfig takes the link's settings from the configuration.
+func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	net, w := s.peer.cfg.Net, s.peer.cfg.WAN
+	alg, err := digest.Parse(r.digestName())
+	if err != nil {
+		return sender.StreamConfig{}, fmt.Errorf("data-integrity-alg: %w", err)
+	}
+	red := reduce.Options{Digest: alg, Level: w.Level, Fold: w.Fold, Codec: frame.CodecZstd}
+	switch w.Compression {
+	case "off":
+		red.Codec = frame.CodecRaw
+	case "s2":
+		red.Codec = frame.CodecS2
+	}
+	csums := digest.None
+	if net.CsumsAlg != "" {
+		if csums, err = digest.Parse(net.CsumsAlg); err != nil {
+			return sender.StreamConfig{}, fmt.Errorf("csums-alg: %w", err)
+		}
+	}
+	crashed := a.crashed || s.peer.view.Flags&frame.FlagCrashedPrimary != 0
+	switch {
+	case crashed && csums == digest.None:
+		csums = crashDigest
+	case !crashed && net.CsumsAfterCrashOnly:
+		csums = digest.None
+	}
+	return sender.StreamConfig{
+		Link: s.link, Protocol: net.Protocol, Reduce: red, Csums: csums, AheadDwell: r.node.env.AheadDwell,
+		Pace:     r.pace,
+		Starting: func(_ context.Context, m *frame.StreamStart) error { return r.sourceStarts(s, a, m) },
+		Synced:   func(context.Context) error { return r.sourceSynced(s, a) },
+	}, nil
+}
+
+// pace is asked for by the resync each time a piece of it is due.
+func (r *Resource) pace() ship.Pace {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return ship.ResyncPace(ship.PaceInput{Temporary: r.tempRate, Fixed: r.cfg.Disk.ResyncRate})
+}
+
+// sourceStarts makes durable what the start of a stream means for the identifiers here and tells the target what it
+// means there.
+func (r *Resource) sourceStarts(s *session, a *attachment, m *frame.StreamStart) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id := random()
+	for i, v := range a.meta.Volumes {
+		ids := a.ids(i, s.peer.name)
+		switch m.Mode {
+		case frame.ModeJournal:
+			ids = ids.FinishSyncSource()
+		case frame.ModeResync:
+			ids = ids.StartSyncSource(id)
+		}
+		a.setIDs(i, s.peer.name, ids)
+		m.Volume = append(m.Volume, frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(ids)})
+		m.UUIDs = append(m.UUIDs, toWire(ids))
+	}
+	m.Keep = true
+	s.repl = sourceState(m.Mode)
+	if m.Mode == frame.ModeJournal && a.crashed && r.role != state.Primary {
+		return r.uncrashLocked(a)
+	}
+	return a.save()
+}
+
+func sourceState(m frame.Mode) state.Conn {
+	switch m {
+	case frame.ModeResync:
+		return state.SyncSource
+	case frame.ModeAhead:
+		return state.Ahead
+	}
+	return state.Connected
+}
+
+// sourceSynced is called when the target is equal, durably.
+func (r *Resource) sourceSynced(s *session, a *attachment) error {
+	r.mu.Lock()
+	for i := range a.meta.Volumes {
+		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).FinishSyncSource())
+	}
+	s.repl = state.Connected
+	a.crashed = false
+	a.meta.Primary = r.role == state.Primary
+	err := a.save()
+	r.mu.Unlock()
+	r.broadcastState()
+	return err
+}
+
+// uncrashLocked forgets a crash whose consequences are dealt with. Called with mu held.
+func (r *Resource) uncrashLocked(a *attachment) error {
+	a.crashed = false
+	a.meta.Primary = r.role == state.Primary
+	return a.save()
+}
+
+// stopSource ends the stream to the peer, if there is one, and waits for it.
+func (s *session) stopSource() {
+	s.r.mu.Lock()
+	src := s.source
+	s.source = nil
+	s.r.mu.Unlock()
+	if src != nil {
+		src.cancel()
+		<-src.done
+	}
+}
+
+// hooks is how both halves tell the resource what happened.
+type hooks struct{ r *Resource }
+
+// JournalFull implements sender.Hooks.
+func (h hooks) JournalFull(peer string) {
+	h.r.log.Warn("journal is full: the peer is tracked by bitmap", "peer", peer, "on-full", h.r.cfg.Journal.OnFull)
+	if h.r.cfg.Journal.OnFull == "disconnect" {
+		h.r.mu.Lock()
+		p := h.r.peerLocked(peer)
+		var s *session
+		if p != nil {
+			s, p.wanted, p.conn = p.session, false, state.StandAlone
+			if h.r.net != nil {
+				h.r.net.endpoint.Want(peer, false)
+			}
+		}
+		h.r.mu.Unlock()
+		if s != nil {
+			s.end(errors.New("journal is full, and on-full says disconnect"))
+		}
+	}
+	h.r.node.changed()
+}
+
+// DiskFailed implements sender.Hooks and receiver.Hooks.
+func (h hooks) DiskFailed(volume uint16, err error) {
+	h.r.log.Error("backing disk failed a request", "volume", volume, "err", err)
+	h.r.node.changed()
+}

@@ -1,0 +1,172 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"drship/internal/block"
+	"drship/internal/state"
+	"drship/wan/frame"
+)
+
+// becomeTarget prepares this side for a stream. What its start means is made durable at its place in the stream, by
+// StreamStarted.
+func (r *Resource) becomeTarget(s *session, m *frame.StreamStart) error {
+	release, err := r.acquire(s.ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	a := r.attachment()
+	if a == nil {
+		return errors.New("the peer wants to replicate to a node without a disk")
+	}
+	if r.currentRole() == state.Primary {
+		return errors.New("the peer wants to replicate to a Primary")
+	}
+	if len(m.UUIDs) != len(a.meta.Volumes) {
+		return fmt.Errorf("the peer names identifiers for %d volumes, there are %d", len(m.UUIDs), len(a.meta.Volumes))
+	}
+	s.stopSource()
+	if s.currentRun() == nil {
+		run := a.target.Start(s.ctx, s.link)
+		r.mu.Lock()
+		s.run = run
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// StreamStarted takes over identifiers and disk states. What this side wrote itself is in the source's bitmap by now, or the
+// source has it: the journal goes.
+func (h hooks) StreamStarted(_ context.Context, m *frame.StreamStart) error {
+	if err := h.r.targetStarts(m); err != nil {
+		return err
+	}
+	h.r.broadcastState()
+	return nil
+}
+
+func (r *Resource) targetStarts(m *frame.StreamStart) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a, s := r.att, r.targetSessionLocked()
+	if a == nil || s == nil {
+		return errors.New("a stream started for a session that is gone")
+	}
+	s.adopt = nil
+	for i := range a.meta.Volumes {
+		theirs, ours := fromWire(m.UUIDs[i]), a.ids(i, s.peer.name)
+		v := &a.meta.Volumes[i]
+		switch m.Mode {
+		case frame.ModeJournal:
+			a.setIDs(i, s.peer.name, ours.Adopt(theirs))
+			v.Disk = max(v.Disk, state.UpToDate)
+		case frame.ModeResync:
+			s.adopt = append(s.adopt, theirs)
+			a.setIDs(i, s.peer.name, ours.StartSyncTarget(theirs.Bitmap))
+			v.Disk = state.Inconsistent
+		}
+	}
+	s.repl = targetState(m.Mode)
+	s.total, s.since, s.before = m.Blocks, time.Now(), resynced(a.target.Stats())
+	if m.Mode == frame.ModeAhead {
+		return nil
+	}
+	a.meta.Flags &^= metaOwnOrder
+	a.meta.Epoch = max(a.meta.Epoch, m.From.Epoch)
+	if m.Mode == frame.ModeJournal {
+		a.crashed, a.meta.Primary = false, false
+	}
+	if err := a.save(); err != nil {
+		return err
+	}
+	return a.group.DropJournal(s.peer.name)
+}
+
+func targetState(m frame.Mode) state.Conn {
+	switch m {
+	case frame.ModeResync:
+		return state.SyncTarget
+	case frame.ModeAhead:
+		return state.Behind
+	}
+	return state.Connected
+}
+
+// ResyncFinished implements receiver.Hooks: this side is equal to the source as of at.
+func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
+	r := h.r
+	r.mu.Lock()
+	a := r.att
+	s := r.targetSessionLocked()
+	if a == nil || s == nil || len(s.adopt) != len(a.meta.Volumes) {
+		r.mu.Unlock()
+		return errors.New("a resync ended that nobody started")
+	}
+	for i := range a.meta.Volumes {
+		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).Adopt(s.adopt[i]))
+		a.meta.Volumes[i].Disk = state.UpToDate
+	}
+	s.adopt, s.repl = nil, state.Connected
+	a.crashed, a.meta.Primary = false, false
+	err := a.save()
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	p := a.group.Peer(s.peer.name)
+	for _, v := range a.meta.Volumes {
+		p.Bitmap(v.Volume).ClearAll()
+	}
+	if err := p.FlushBitmaps(); err != nil {
+		return err
+	}
+	r.log.Info("resync done", "peer", s.peer.name, "at", at)
+	r.broadcastState()
+	return nil
+}
+
+// Consistent tells the target whether its data is worth a way back.
+func (h hooks) Consistent() bool {
+	h.r.mu.Lock()
+	defer h.r.mu.Unlock()
+	return h.r.att != nil && h.r.att.worstDisk() >= state.Outdated
+}
+
+func (r *Resource) targetSessionLocked() *session {
+	for _, p := range r.peers {
+		if p.session != nil && p.session.run != nil {
+			return p.session
+		}
+	}
+	return nil
+}
+
+// HistoryFull implements receiver.Hooks.
+func (h hooks) HistoryFull(err error) {
+	h.r.log.Warn("no room for the way back: until the resync is done, this side cannot be promoted to a consistent point", "err", err)
+	h.r.node.changed()
+}
+
+// StoreFailed implements receiver.Hooks.
+func (h hooks) StoreFailed(err error) {
+	h.r.log.Error("state directory failed: this side stages nothing more", "err", err)
+	h.r.node.changed()
+}
+
+// stopRun ends the target half of the session, if it is on, and waits for it. What is staged stays staged.
+func (s *session) stopRun() {
+	s.r.mu.Lock()
+	run := s.run
+	s.run = nil
+	s.r.mu.Unlock()
+	if run == nil {
+		return
+	}
+	if err := run.Stop(); err != nil && s.ctx.Err() == nil {
+		s.r.log.Warn("target side stopped", "peer", s.peer.name, "err", err)
+	}
+}

@@ -1,0 +1,302 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"drship/cmd/drship/control"
+	"drship/internal/disk"
+	"drship/internal/face"
+	"drship/internal/state"
+	"drship/journal"
+)
+
+// refused is a failure that is neither a DRBD code nor a fault: what to say, what to do, how to exit.
+type refused struct {
+	exit       int
+	text, hint string
+}
+
+func (e *refused) Error() string { return e.text }
+
+// verb carries out one request on one resource. The lines are the answer of a verb that asks for something.
+type verb func(ctx context.Context, r *Resource, q *control.Request) ([]string, error)
+
+// verbs is everything that the control socket may ask a resource for.
+var verbs = map[string]verb{
+	"create-md": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+		size, err := number(q, "size")
+		if err != nil {
+			return nil, err
+		}
+		return r.createMD(ctx, q.Yes("force"), size)
+	},
+	"up":   func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Up(ctx) },
+	"down": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Down(ctx) },
+	"attach": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.Attach(ctx)
+	},
+	"detach": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.Detach(ctx)
+	},
+	"connect":    verbConnect,
+	"disconnect": verbDisconnect,
+	"primary": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+		return nil, r.Promote(ctx, q.Yes("force") || q.Yes("overwrite-data-of-peer"))
+	},
+	"secondary": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+		return nil, r.Demote(ctx, q.Yes("force"))
+	},
+	"role":         lines(face.Role),
+	"state":        lines(face.Role),
+	"cstate":       lines(face.CState),
+	"dstate":       lines(face.DState),
+	"wait-connect": verbWaitConnect,
+	"wait-sync":    verbWaitSync,
+	"invalidate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.invalidate(ctx, true)
+	},
+	"invalidate-remote": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+		return nil, r.invalidateRemote(ctx, peerNames(q))
+	},
+	"pause-sync": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.pauseSync(true)
+	},
+	"resume-sync": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.pauseSync(false)
+	},
+	"pause":  func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.hold(true) },
+	"resume": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.hold(false) },
+	"suspend-io": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.suspendIO(ctx)
+	},
+	"resume-io": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.resumeIO() },
+	"get-gi":    verbGetGI,
+	"show-gi":   verbGetGI,
+	"explain":   verbExplain,
+}
+
+// Do implements control.API.
+func (n *Node) Do(ctx context.Context, q control.Request) (control.Reply, error) {
+	if q.Verb == "adjust" {
+		if err := n.reload(ctx); err != nil {
+			return control.Reply{}, err
+		}
+	}
+	rs, err := n.named([]string{q.Resource})
+	if err != nil {
+		return control.Reply{}, err
+	}
+	v, ok := verbs[q.Verb]
+	if q.Verb == "adjust" {
+		v, ok = verbs["up"], true
+	}
+	if !ok {
+		return control.Reply{}, &control.Error{What: q.Verb, Text: "this node does not support the verb", Exit: control.ExitRefused}
+	}
+	var reply control.Reply
+	for _, r := range rs {
+		answer, err := v(ctx, r, &q)
+		reply.Results = append(reply.Results, result(r.name, answer, err))
+	}
+	return reply, nil
+}
+
+// result turns what became of a verb into what travels.
+func result(resource string, lines []string, err error) control.Result {
+	res := control.Result{Resource: resource, Lines: lines}
+	if err == nil {
+		return res
+	}
+	res.Text, res.Exit = err.Error(), control.ExitRefused
+	if f, ok := errors.AsType[*state.Refusal](err); ok {
+		res.Code, res.Text, res.Hint, res.Exit = int(f.Code), f.Text, f.Detail, f.ExitCode()
+		return res
+	}
+	if e, ok := errors.AsType[*control.Error](err); ok {
+		res.Code, res.Text, res.Hint, res.Exit = e.Code, e.Text, e.Hint, e.Exit
+		return res
+	}
+	if f, ok := errors.AsType[*refused](err); ok {
+		res.Text, res.Hint, res.Exit = f.text, f.hint, f.exit
+		return res
+	}
+	switch {
+	case errors.Is(err, errNoMetadata):
+		res.Code, res.Text, res.Hint = int(state.ErrNoMetaData), state.CodeText(state.ErrNoMetaData), "write it once: drship create-md "+resource
+	case errors.Is(err, disk.ErrInUse):
+		res.Code = int(state.ErrDiskInUse)
+	case errors.Is(err, journal.ErrLocked):
+		res.Hint = "another daemon uses the same state directory"
+	case errors.Is(err, context.DeadlineExceeded):
+		res.Exit = control.ExitTimeout
+	}
+	return res
+}
+
+// named resolves resource names; none, or "all", means all.
+func (n *Node) named(names []string) ([]*Resource, error) {
+	all := n.all()
+	var rs []*Resource
+	for _, name := range names {
+		if name == control.All || name == "" {
+			return all, nil
+		}
+		r := find(all, name)
+		if r == nil {
+			return nil, &control.Error{What: name, Text: "not defined in your config (for this host).", Hint: "see: drship dump", Exit: control.ExitUsage}
+		}
+		rs = append(rs, r)
+	}
+	if len(names) == 0 {
+		return all, nil
+	}
+	return rs, nil
+}
+
+func number(q *control.Request, option string) (int64, error) {
+	text, ok := q.Options[option]
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, &refused{exit: control.ExitUsage, text: fmt.Sprintf("--%s %q is not a number", option, text)}
+	}
+	return n, nil
+}
+
+func peerNames(q *control.Request) []string {
+	if q.Peer == "" {
+		return nil
+	}
+	return []string{q.Peer}
+}
+
+// lines is a verb that prints a snapshot in one of DRBD's shapes.
+func lines(render func(io.Writer, face.Resource) error) verb {
+	return func(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
+		if !r.isUp() {
+			return nil, &control.Error{Code: int(state.ErrMinorInvalid), Text: state.CodeText(state.ErrMinorInvalid), Hint: "bring it up: drship up " + r.name}
+		}
+		var b strings.Builder
+		if err := render(&b, onlyVolume(r.snapshot(), q.Volume)); err != nil {
+			return nil, err
+		}
+		return strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n"), nil
+	}
+}
+
+func onlyVolume(s face.Resource, volume int) face.Resource {
+	if volume == control.AnyVolume {
+		return s
+	}
+	var keep []face.Volume
+	for _, v := range s.Volumes {
+		if int(v.Number) == volume {
+			keep = append(keep, v)
+		}
+	}
+	s.Volumes = keep
+	return s
+}
+
+func verbConnect(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	o := connectOptions{discard: q.Yes("discard-my-data"), tentative: q.Yes("tentative")}
+	r.mu.Lock()
+	local, peers := r.viewsLocked()
+	r.mu.Unlock()
+	for _, p := range peers {
+		if f := state.MayConnect(local, p, o.discard); f != nil && named(peerNames(q), p.Name) && f.Code != state.ErrNetConfigured {
+			return nil, f
+		}
+	}
+	return nil, r.connect(ctx, peerNames(q), o)
+}
+
+func verbDisconnect(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	r.disconnect(peerNames(q))
+	return nil, nil
+}
+
+// waitTime bounds the wait-* verbs; 0 waits for as long as the caller does.
+func waitTime(ctx context.Context, q *control.Request) (context.Context, context.CancelFunc, error) {
+	seconds, err := number(q, "timeout")
+	if err != nil || seconds == 0 {
+		return ctx, func() {}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+	return ctx, cancel, nil
+}
+
+func verbWaitConnect(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+	ctx, cancel, err := waitTime(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	return nil, r.waitPeers(ctx, peerNames(q), func(p *peer) bool { return p.inSight() })
+}
+
+func verbWaitSync(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+	ctx, cancel, err := waitTime(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	return nil, r.waitPeers(ctx, peerNames(q), func(p *peer) bool { return p.inSight() && r.inSyncLocked(p) })
+}
+
+// verbGetGI prints the identifiers as drbdadm get-gi does, one line a volume and peer.
+func verbGetGI(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.att == nil {
+		return nil, state.Refused(state.SSNoLocalDisk, "attach the disk first")
+	}
+	var out []string
+	for i, v := range r.att.meta.Volumes {
+		if q.Volume != control.AnyVolume && int(v.Volume) != q.Volume {
+			continue
+		}
+		for _, p := range r.peers {
+			if q.Peer == "" || q.Peer == p.name {
+				out = append(out, r.giLine(i, p))
+			}
+		}
+	}
+	return out, nil
+}
+
+func verbExplain(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []string
+	for _, p := range r.peers {
+		if q.Peer != "" && q.Peer != p.name {
+			continue
+		}
+		if len(p.explain) == 0 {
+			out = append(out, fmt.Sprintf("%s: no handshake yet", p.name))
+		}
+		for _, line := range p.explain {
+			out = append(out, fmt.Sprintf("%s: %s", p.name, line))
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,39 @@
+package ship
+
+import "fmt"
+
+// ResyncShare is the part of the bottleneck that a resync may use, in percent: DRBD's own rule of thumb.
+const ResyncShare = 30
+
+// PaceInput is what the rate of a resync is decided from. Rates are bytes per second; 0 means not known or not set.
+type PaceInput struct {
+	Temporary int64 // set at run time, until the next adjust
+	Fixed     int64 // resync-rate in the configuration
+	Disk      int64 // measured
+	Network   int64 // measured
+}
+
+// Pace is the rate of a resync and what set it. Rate 0 means unlimited.
+type Pace struct {
+	Rate int64
+	Why  string
+}
+
+// ResyncPace decides the rate of a resync: what the administrator set, for now or for good, else 30 % of the slower of
+// disk and network.
+func ResyncPace(in PaceInput) Pace {
+	switch {
+	case in.Temporary > 0:
+		return Pace{in.Temporary, "resync-rate, set for now"}
+	case in.Fixed > 0:
+		return Pace{in.Fixed, "resync-rate in the configuration"}
+	case in.Disk <= 0 && in.Network <= 0:
+		return Pace{0, "nothing measured yet"}
+	case in.Network <= 0 || (in.Disk > 0 && in.Disk <= in.Network):
+		return Pace{share(in.Disk), fmt.Sprintf("%d %% of the disk", ResyncShare)}
+	default:
+		return Pace{share(in.Network), fmt.Sprintf("%d %% of the network", ResyncShare)}
+	}
+}
+
+func share(rate int64) int64 { return max(rate/100*ResyncShare, 1) }

@@ -1,0 +1,95 @@
+package sender
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+
+	"drship/internal/block"
+)
+
+// ackWaiter is one write that waits for a peer.
+type ackWaiter struct {
+	seq  block.Seq
+	done chan struct{} // one token
+}
+
+var ackChans = sync.Pool{New: func() any { return make(chan struct{}, 1) }}
+
+// ackHeap holds the waiting writes of a peer, oldest first. Bounded by the requests in flight.
+type ackHeap []ackWaiter
+
+func (h ackHeap) Len() int           { return len(h) }
+func (h ackHeap) Less(i, j int) bool { return h[i].seq.Less(h[j].seq) }
+func (h ackHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface.
+func (h *ackHeap) Push(x any) { *h = append(*h, x.(ackWaiter)) }
+
+// Pop implements heap.Interface.
+func (h *ackHeap) Pop() any {
+	old := *h
+	w := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return w
+}
+
+// await returns when every connected peer has the record at seq as its protocol asks. A peer that goes away, or that
+// is tracked by bitmap, holds nobody up.
+func (g *Group) await(ctx context.Context, seq block.Seq) error {
+	if seq.IsZero() {
+		return nil
+	}
+	for _, p := range g.peers {
+		if proto := p.protocol.Load(); proto == 'A' || proto == 0 {
+			continue
+		}
+		if err := p.await(ctx, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Peer) await(ctx context.Context, seq block.Seq) error {
+	p.mu.Lock()
+	if p.stream == nil || !p.needsAckLocked(seq) {
+		p.mu.Unlock()
+		return nil
+	}
+	done := ackChans.Get().(chan struct{})
+	heap.Push(&p.waiters, ackWaiter{seq, done})
+	p.mu.Unlock()
+	c := &p.group.counters
+	c.PeerWaits.Add(1)
+	defer c.PeerWaits.Add(-1)
+	select {
+	case <-done:
+		ackChans.Put(done)
+		return nil
+	case <-ctx.Done():
+		return ctx.Err() // the channel is not pooled: a token may still come
+	}
+}
+
+// needsAckLocked reports whether a write at seq still has to wait for this peer. Called with mu held.
+func (p *Peer) needsAckLocked(seq block.Seq) bool {
+	switch p.protocol.Load() {
+	case 'B':
+		return p.marks.Received.Less(seq)
+	case 'C':
+		return p.marks.Staged.Less(seq)
+	}
+	return false
+}
+
+// releaseLocked lets go on whoever no longer has to wait; all of them when the peer is gone. Called with mu held.
+func (p *Peer) releaseLocked() {
+	for len(p.waiters) > 0 {
+		if p.stream != nil && p.needsAckLocked(p.waiters[0].seq) {
+			return
+		}
+		w := heap.Pop(&p.waiters).(ackWaiter)
+		w.done <- struct{}{}
+	}
+}

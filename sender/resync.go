@@ -1,0 +1,318 @@
+package sender
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"drship/internal/block"
+	"drship/internal/digest"
+	"drship/internal/ship"
+	"drship/wan/frame"
+)
+
+const (
+	chunkBlocks  = 64                 // blocks in one chunk: 256 KiB
+	queryBlocks  = 256                // blocks in one query: 1 MiB read, 8 KiB sent with sha256
+	resyncWindow = 16 << 20           // bytes of chunks and queries that the peer has not answered
+	resyncBurst  = queryBlocks * 4096 // the pace allows one query at once
+)
+
+// resync walks the bitmap of each volume and sends what is set. Its fields are guarded by Peer.mu, except those that
+// only the pump touches.
+type resync struct {
+	out     map[uint64]run // sent, not answered
+	bytes   int64          // of out
+	again   []run          // to be sent as data: queries found them different, or they arrived damaged. Bounded by out
+	total   uint64         // blocks at the start
+	started time.Time
+	ended   bool // ResyncEnd is sent
+
+	volume int    // pump only: where the walk stands
+	block  uint64 // pump only
+	pace   ship.Pace
+	limit  *rate.Limiter
+	buf    []byte
+}
+
+// run is a run of blocks of one volume.
+type run struct {
+	volume int
+	first  uint64 // block
+	n      int    // blocks
+	query  bool   // digests only
+}
+
+func newResync(blocks uint64) *resync {
+	return &resync{out: map[uint64]run{}, total: blocks, started: time.Now(), limit: rate.NewLimiter(rate.Inf, resyncBurst)}
+}
+
+// shipResync sends one piece of the resync, if there is one and window and pace allow it.
+func (s *Stream) shipResync(ctx context.Context) (progress, error) {
+	p := s.peer
+	p.mu.Lock()
+	rs := s.resync
+	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow {
+		p.mu.Unlock()
+		return progress{}, nil
+	}
+	if wait := s.paceWait(rs); wait > 0 {
+		p.mu.Unlock()
+		return progress{wait: wait}, nil
+	}
+	r, ok := s.nextRun(rs)
+	if !ok {
+		done := len(rs.out) == 0 && p.OutOfSync() == 0
+		rs.ended = done
+		if len(rs.out) == 0 && !done {
+			rs.volume, rs.block = 0, 0 // bits were set behind the walk: go round again
+		}
+		p.mu.Unlock()
+		if done {
+			return progress{any: true}, s.endResync(ctx)
+		}
+		return progress{any: len(rs.out) == 0}, nil
+	}
+	s.lastChunk++
+	id := s.lastChunk
+	rs.out[id] = r
+	rs.bytes += int64(r.n) * block.Size
+	p.mu.Unlock()
+	return progress{any: true}, s.sendRun(ctx, rs, id, r)
+}
+
+// paceWait asks for the pace of this moment and says how long the next piece has to wait for it.
+func (s *Stream) paceWait(rs *resync) time.Duration {
+	if pace := s.cfg.Pace(); pace != rs.pace {
+		rs.pace = pace
+		limit := rate.Inf
+		if pace.Rate > 0 {
+			limit = rate.Limit(pace.Rate)
+		}
+		rs.limit.SetLimit(limit)
+	}
+	now := time.Now()
+	if tokens := rs.limit.TokensAt(now); tokens < 1 {
+		return time.Duration((1-tokens)/float64(rs.limit.Limit())*float64(time.Second)) + time.Millisecond
+	}
+	return 0
+}
+
+// nextRun takes what has to be sent again, else the next set bits behind the walk.
+func (s *Stream) nextRun(rs *resync) (run, bool) {
+	if n := len(rs.again); n > 0 {
+		r := rs.again[n-1]
+		rs.again = rs.again[:n-1]
+		return r, true
+	}
+	maxBlocks, query := chunkBlocks, false
+	if s.cfg.Csums != digest.None {
+		maxBlocks, query = queryBlocks, true
+	}
+	for rs.volume < len(s.peer.bitmaps) {
+		first, n, ok := s.peer.bitmaps[rs.volume].Next(rs.block, maxBlocks)
+		if ok {
+			rs.block = first + n
+			return run{volume: rs.volume, first: first, n: int(n), query: query}, true
+		}
+		rs.volume, rs.block = rs.volume+1, 0
+	}
+	return run{}, false
+}
+
+// sendRun reads a run under the range lock and sends it. The pump is the only one that sends on the data lane, so
+// nothing newer than the read can go before it, and the lock need not be held while sending.
+func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) error {
+	v := s.peer.group.volumes[r.volume]
+	rng := r.bytesOf(v)
+	if cap(rs.buf) < int(rng.Len) {
+		rs.buf = make([]byte, rng.Len)
+	}
+	buf := rs.buf[:rng.Len]
+	lock := v.locks.lock(rng)
+	err := v.disk.ReadAt(buf, rng.Off)
+	v.locks.unlock(lock)
+	if err != nil {
+		return v.diskFailed("resync read", rng.Off, rng.Len, err)
+	}
+	s.peer.group.counters.DiskRead.Add(uint64(rng.Len))
+	rs.limit.ReserveN(time.Now(), int(min(rng.Len, resyncBurst)))
+	if r.query {
+		return s.sendQuery(ctx, id, v, rng, buf)
+	}
+	c, err := s.encoder.Chunk(id, v.number, rng.Off, buf, nil)
+	if err != nil {
+		return fmt.Errorf("encode resync of volume %d at %d: %w", v.number, rng.Off, err)
+	}
+	s.stats.ResyncBytes.Add(uint64(rng.Len))
+	s.stats.ResyncPacked.Add(uint64(len(c.Data)))
+	if err := s.cfg.Link.Send(ctx, c); err != nil {
+		return fmt.Errorf("send resync to %s: %w", s.peer.name, err)
+	}
+	return nil
+}
+
+func (s *Stream) sendQuery(ctx context.Context, id uint64, v *Volume, rng block.Range, buf []byte) error {
+	q := &frame.Query{ID: id, Volume: v.number, Off: rng.Off, Len: uint32(rng.Len), Digest: uint8(s.cfg.Csums)}
+	for b := range chunksOf(buf) {
+		q.Sums = s.cfg.Csums.Sum(q.Sums, b)
+	}
+	s.stats.Queries.Add(1)
+	s.stats.QueryBytes.Add(uint64(rng.Len))
+	if err := s.cfg.Link.Send(ctx, q); err != nil {
+		return fmt.Errorf("send digests to %s: %w", s.peer.name, err)
+	}
+	return nil
+}
+
+// chunksOf yields buf block by block; the last may be shorter.
+func chunksOf(buf []byte) func(func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for len(buf) > 0 {
+			n := min(len(buf), block.Size)
+			if !yield(buf[:n]) {
+				return
+			}
+			buf = buf[n:]
+		}
+	}
+}
+
+func (r run) bytesOf(v *Volume) block.Range {
+	off := int64(r.first) * block.Size
+	return block.Range{Off: off, Len: min(int64(r.n)*block.Size, v.disk.Size()-off)}
+}
+
+// take removes an answered run, or tells that it is not known: it was sent before the journal was given up.
+func (rs *resync) take(id uint64) (run, bool) {
+	r, ok := rs.out[id]
+	if ok {
+		delete(rs.out, id)
+		rs.bytes -= int64(r.n) * block.Size
+	}
+	return r, ok
+}
+
+// answering locks what an answer of the peer may change. It returns nil, with nothing locked, where the answer comes
+// too late: once the journal is given up for the peer, new writes set bits again that an old answer must not clear.
+func (s *Stream) answering() (rs *resync, unlock func()) {
+	g := s.peer.group
+	g.order.Lock()
+	s.peer.mu.Lock()
+	unlock = func() {
+		s.peer.mu.Unlock()
+		g.order.Unlock()
+	}
+	if s.resync == nil || s.peer.tracking != byJournal {
+		unlock()
+		return nil, nil
+	}
+	return s.resync, unlock
+}
+
+// chunksDone clears the bits of what is on the peer's disk.
+func (s *Stream) chunksDone(m *frame.ChunkAck) error {
+	rs, unlock := s.answering()
+	if rs == nil {
+		return nil
+	}
+	defer unlock()
+	for _, id := range m.IDs {
+		if r, ok := rs.take(id); ok {
+			s.peer.bitmaps[r.volume].Clear(r.bytesOf(s.peer.group.volumes[r.volume]))
+		}
+	}
+	for _, id := range m.Bad {
+		if r, ok := rs.take(id); ok {
+			r.query = false
+			rs.again = append(rs.again, r)
+		}
+	}
+	return nil
+}
+
+// queryAnswered clears the bits of blocks that are equal and sends the others as data.
+func (s *Stream) queryAnswered(m *frame.QueryReply) error {
+	rs, unlock := s.answering()
+	if rs == nil {
+		return nil
+	}
+	defer unlock()
+	r, ok := rs.take(m.ID)
+	if !ok {
+		return nil
+	}
+	if !r.query || len(m.Differ) < (r.n+7)/8 {
+		return fmt.Errorf("%w: answer to query %d does not fit", errProtocol, m.ID)
+	}
+	v := s.peer.group.volumes[r.volume]
+	for i := 0; i < r.n; {
+		differ := bit(m.Differ, i)
+		j := i + 1
+		for j < r.n && bit(m.Differ, j) == differ && (!differ || j-i < chunkBlocks) {
+			j++
+		}
+		part := run{volume: r.volume, first: r.first + uint64(i), n: j - i}
+		if differ {
+			rs.again = append(rs.again, part)
+		} else {
+			s.peer.bitmaps[r.volume].Clear(part.bytesOf(v))
+			s.stats.Equal.Add(uint64(part.n))
+		}
+		i = j
+	}
+	return nil
+}
+
+func bit(bits []byte, i int) bool { return bits[i/8]&(1<<(i%8)) != 0 }
+
+// endResync tells the peer at which position it is equal.
+func (s *Stream) endResync(ctx context.Context) error {
+	at := s.peer.group.End()
+	if err := s.cfg.Link.Send(ctx, &frame.ResyncEnd{At: at}); err != nil {
+		return fmt.Errorf("send end of resync to %s: %w", s.peer.name, err)
+	}
+	return nil
+}
+
+// resyncDone is the peer's word that it is up to date.
+func (s *Stream) resyncDone(ctx context.Context, m *frame.ResyncDone) error {
+	s.peer.mu.Lock()
+	rs := s.resync
+	ours := rs != nil && rs.ended
+	if ours {
+		s.resync = nil
+	}
+	s.peer.mu.Unlock()
+	if !ours {
+		return nil // overtaken: the journal was given up meanwhile
+	}
+	if err := s.peer.FlushBitmaps(); err != nil {
+		return err
+	}
+	s.mode.Store(uint32(frame.ModeJournal))
+	s.peer.group.logger.Info("resync done", "peer", s.peer.name, "at", m.At)
+	return s.cfg.Synced(ctx)
+}
+
+// ResyncProgress describes a resync that runs. Counts are blocks.
+type ResyncProgress struct {
+	Total, Left uint64
+	Started     time.Time
+	Pace        ship.Pace
+	Paused      bool
+}
+
+// Resync returns how far the resync is, and whether one runs.
+func (s *Stream) Resync() (ResyncProgress, bool) {
+	left := s.peer.OutOfSync()
+	s.peer.mu.Lock()
+	defer s.peer.mu.Unlock()
+	if s.resync == nil {
+		return ResyncProgress{}, false
+	}
+	rs := s.resync
+	return ResyncProgress{Total: max(rs.total, left), Left: left, Started: rs.started, Pace: rs.pace, Paused: s.paused.Load()}, true
+}

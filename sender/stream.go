@@ -1,0 +1,280 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"drship/internal/block"
+	"drship/internal/digest"
+	"drship/internal/ship"
+	"drship/wan/frame"
+	"drship/wan/reduce"
+)
+
+// Link is what a stream needs of a session. Send keeps the order of its calls on the data lane and does not keep m.
+type Link interface {
+	Send(ctx context.Context, m frame.Message) error
+}
+
+// StreamConfig says how one session is to be served.
+type StreamConfig struct {
+	Link     Link
+	Protocol byte      // 'A', 'B' or 'C'
+	Position block.Seq // where the peer says it stands
+	Resync   bool      // the peer has to be told the end of a resync, even if no block differs any more
+	Reduce   reduce.Options
+	// Window bounds the bytes of records sent and not yet staged: what the line holds (rate × round trip) and what
+	// gathers at the peer while it syncs. 0 means DefaultWindow.
+	Window int64
+	// Csums is the digest by which blocks are compared before they are sent; digest.None sends them unseen.
+	Csums digest.Alg
+	// Pace is asked for the rate of the resync each time a chunk is due.
+	Pace func() ship.Pace
+	// Starting is called before each StreamStart is sent, off all locks: the owner makes its identifiers durable and
+	// fills in what the peer needs to know.
+	Starting func(ctx context.Context, m *frame.StreamStart) error
+	// Synced is called when the peer says that a resync is finished, durably.
+	Synced func(ctx context.Context) error
+	// AheadDwell is how long the peer is left Behind at least, once the journal was given up. 0 means DefaultDwell.
+	AheadDwell time.Duration
+}
+
+// The defaults of StreamConfig.
+const (
+	DefaultWindow = 32 << 20
+	DefaultDwell  = 60 * time.Second
+)
+
+// Stream brings one connected peer up to date and keeps it so.
+type Stream struct {
+	peer    *Peer
+	cfg     StreamConfig
+	encoder *reduce.Encoder
+	batch   batchBuffers
+
+	mode   atomic.Uint32 // frame.Mode
+	paused atomic.Bool   // resync held
+	held   atomic.Bool   // replication held
+
+	// Guarded by peer.mu.
+	flight    inflight
+	resync    *resync
+	lastChunk uint64 // newest identity of a chunk or query; never used twice in a session
+	failure   error  // set by Handle; ends the pump
+
+	stats StreamStats
+}
+
+// StreamStats count what one stream did; all are monotonic.
+type StreamStats struct {
+	Batches, Records, Folded   atomic.Uint64
+	BytesRaw, BytesPacked      atomic.Uint64 // of records shipped: as written, as sent
+	Resends                    atomic.Uint64
+	ResyncBytes, ResyncPacked  atomic.Uint64 // of chunks: as read, as sent
+	Queries, QueryBytes, Equal atomic.Uint64 // digests sent; bytes compared; blocks found equal
+}
+
+// Open makes a stream for a peer that has just connected. Run starts it.
+func (p *Peer) Open(cfg StreamConfig) (*Stream, error) {
+	if cfg.Window <= 0 {
+		cfg.Window = DefaultWindow
+	}
+	if cfg.AheadDwell <= 0 {
+		cfg.AheadDwell = DefaultDwell
+	}
+	enc, err := reduce.NewEncoder(cfg.Reduce)
+	if err != nil {
+		return nil, fmt.Errorf("open stream to %s: %w", p.name, err)
+	}
+	return &Stream{peer: p, cfg: cfg, encoder: enc}, nil
+}
+
+// Run ships until ctx ends, the link fails or the peer breaks the protocol. It returns why. While it runs, writes
+// wait for this peer as the protocol asks; when it returns, none does.
+func (s *Stream) Run(ctx context.Context) error {
+	defer s.detach()
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := s.failed(ctx); err != nil {
+			return err
+		}
+		shipped, err := s.step(ctx)
+		if err != nil {
+			return err
+		}
+		if shipped.any {
+			continue
+		}
+		if err := s.idle(ctx, shipped.wait); err != nil {
+			return err
+		}
+	}
+}
+
+// progress is what one turn of the pump did, and how long it may sleep if it did nothing (0: until woken).
+type progress struct {
+	any  bool
+	wait time.Duration
+}
+
+// step is one turn of the pump. One batch, then at most one piece of the resync: replication goes first, and neither
+// starves.
+func (s *Stream) step(ctx context.Context) (progress, error) {
+	if !s.peer.ByJournal() {
+		return s.stepAhead(ctx)
+	}
+	batch, err := s.shipBatch(ctx)
+	if err != nil {
+		return progress{}, err
+	}
+	piece, err := s.shipResync(ctx)
+	if err != nil {
+		return progress{}, err
+	}
+	return progress{any: batch || piece.any, wait: piece.wait}, nil
+}
+
+// begin decides where the stream starts and tells the peer.
+func (s *Stream) begin(ctx context.Context) error {
+	p := s.peer
+	if err := p.awaitConversion(ctx); err != nil {
+		return err
+	}
+	from, covered := p.track(s.cfg.Position)
+	mode := frame.ModeJournal
+	blocks := p.OutOfSync()
+	if !covered || blocks > 0 || s.cfg.Resync {
+		mode = frame.ModeResync
+	}
+	return s.announce(ctx, mode, from, blocks)
+}
+
+// announce sends StreamStart and takes up the mode.
+func (s *Stream) announce(ctx context.Context, mode frame.Mode, from block.Seq, blocks uint64) error {
+	p := s.peer
+	m := &frame.StreamStart{Mode: mode, From: from, Blocks: blocks}
+	if err := s.cfg.Starting(ctx, m); err != nil {
+		return fmt.Errorf("start stream to %s: %w", p.name, err)
+	}
+	if mode != frame.ModeAhead {
+		trimmed, end := p.group.log.Start(), p.group.End()
+		if from.Less(trimmed) {
+			trimmed = from
+		}
+		p.mu.Lock()
+		p.marks = ship.Start(trimmed, from, end)
+		s.flight.reset()
+		s.resync = nil
+		if mode == frame.ModeResync {
+			s.resync = newResync(blocks)
+		}
+		p.stream = s
+		p.protocol.Store(uint32(s.cfg.Protocol))
+		p.mu.Unlock()
+	}
+	s.mode.Store(uint32(mode))
+	p.group.logger.Info("stream starts", "peer", p.name, "mode", mode, "from", from, "blocks", blocks)
+	if err := s.cfg.Link.Send(ctx, m); err != nil {
+		return fmt.Errorf("send stream start to %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// detach lets all waiting writes go: the peer is gone.
+func (s *Stream) detach() {
+	p := s.peer
+	p.mu.Lock()
+	if p.stream == s {
+		p.stream = nil
+		p.protocol.Store(0)
+	}
+	p.releaseLocked()
+	p.mu.Unlock()
+}
+
+func (s *Stream) failed(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.peer.mu.Lock()
+	defer s.peer.mu.Unlock()
+	return s.failure
+}
+
+func (s *Stream) fail(err error) {
+	s.peer.mu.Lock()
+	if s.failure == nil {
+		s.failure = err
+	}
+	s.peer.mu.Unlock()
+	s.peer.wake()
+}
+
+// idle sleeps until something happened or wait is over.
+func (s *Stream) idle(ctx context.Context, wait time.Duration) error {
+	var timer <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-s.peer.kick:
+		return nil
+	case <-timer:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Handle takes a message of the control lane that is meant for the source. An error means that the peer broke the
+// protocol; the stream ends with it.
+func (s *Stream) Handle(ctx context.Context, m frame.Message) error {
+	var err error
+	switch m := m.(type) {
+	case *frame.Ack:
+		err = s.acked(m)
+	case *frame.Resend:
+		err = s.resend(m)
+	case *frame.ChunkAck:
+		err = s.chunksDone(m)
+	case *frame.QueryReply:
+		err = s.queryAnswered(m)
+	case *frame.ResyncDone:
+		err = s.resyncDone(ctx, m)
+	default:
+		return fmt.Errorf("message %T is not for a source", m)
+	}
+	if err != nil {
+		s.fail(err)
+	}
+	s.peer.wake()
+	return err
+}
+
+// Mode returns how the peer is brought up to date at the moment.
+func (s *Stream) Mode() frame.Mode { return frame.Mode(s.mode.Load()) }
+
+// PauseResync holds the resync, or lets it go on; replication is not touched.
+func (s *Stream) PauseResync(on bool) {
+	s.paused.Store(on)
+	s.peer.wake()
+}
+
+// Hold holds replication, or lets it go on: the journal goes on growing.
+func (s *Stream) Hold(on bool) {
+	s.held.Store(on)
+	s.peer.wake()
+}
+
+// Stats returns the stream's counters.
+func (s *Stream) Stats() *StreamStats { return &s.stats }
+
+// errProtocol marks what only a broken or hostile peer does.
+var errProtocol = errors.New("peer broke the protocol")
