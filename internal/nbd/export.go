@@ -23,7 +23,7 @@ type Export interface {
 	Zero(ctx context.Context, off, n int64, o ZeroOptions) error
 	// Trim gives n bytes at off back; with fua it returns after that is on stable storage.
 	Trim(ctx context.Context, off, n int64, fua bool) error
-	// Flush returns after every write that was completed before the call is on stable storage.
+	// Flush returns after every write that was completed before the call, on any connection, is on stable storage.
 	Flush(ctx context.Context) error
 	// Extents describes allocation from off in consecutive runs, for at most n bytes; it may describe less, but
 	// describes at least one byte. At most 65,536 runs are used.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -114,8 +115,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // temporary reports whether Accept may succeed later: a lack of descriptors or memory, or a client that went away.
 func temporary(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Temporary() //nolint:staticcheck // for Accept it is still the only way to tell
+	for _, e := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+		syscall.ECONNABORTED, syscall.EINTR, syscall.EPROTO, syscall.EPERM, // the last two: the client, or a packet filter
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // pause waits for d; it reports false if ctx ended first.
@@ -168,8 +176,8 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, client Client, log *
 	if chosen == nil {
 		return nil
 	}
-	defer n.conn.Close() // the TLS layer, where there is one
-	defer chosen.release()
+	defer n.conn.Close()   // the TLS layer, where there is one
+	defer chosen.release() // before closing: a client that sees the end may count on the export being free
 	log.Debug("NBD export opened", "export", chosen.name, "structured", n.structured)
 	if err := newSession(s, n, chosen).run(ctx); err != nil {
 		return fmt.Errorf("export %q: %w", chosen.name, err)

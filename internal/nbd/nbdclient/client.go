@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"drship/internal/nbd"
 
@@ -174,6 +175,7 @@ func (c *Client) Close() error {
 	c.fail(ErrClosed)
 	if c.sendMu.TryLock() { // else a request is being written, and the connection simply ends
 		c.writeHeader(nbd.CmdDisc, 0, 0, 0, 0)
+		_ = c.conn.SetWriteDeadline(time.Now().Add(time.Second)) // a server that reads nothing gets no goodbye
 		_, _ = c.conn.Write(c.head[:])
 		c.sendMu.Unlock()
 	}
