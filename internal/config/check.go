@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -89,24 +91,23 @@ func (p *parser) checkHosts(r *Resource) {
 
 // checkVolumes wants the same volumes on every host.
 func (p *parser) checkVolumes(r *Resource) {
-	for _, a := range r.Hosts {
-		for _, v := range a.Volumes {
-			for _, b := range r.Hosts {
-				if len(b.Volumes) > 0 && b.volume(v.Number) == nil {
-					p.errorf(v.Pos, "%s: volume %d not defined on %s", a.in(r), v.Number, b.Name)
-				}
+	first := map[uint16]*Host{}
+	place := map[uint16]Pos{}
+	for _, h := range r.Hosts {
+		for _, v := range h.Volumes {
+			if first[v.Number] == nil {
+				first[v.Number], place[v.Number] = h, v.Pos
 			}
 		}
 	}
-}
-
-func (h *Host) volume(number uint16) *Volume {
-	for _, v := range h.Volumes {
-		if v.Number == number {
-			return v
+	for _, number := range slices.Sorted(maps.Keys(first)) {
+		for _, h := range r.Hosts {
+			has := slices.ContainsFunc(h.Volumes, func(v *Volume) bool { return v.Number == number })
+			if len(h.Volumes) > 0 && !has {
+				p.errorf(place[number], "%s: volume %d not defined on %s", first[number].in(r), number, h.Name)
+			}
 		}
 	}
-	return nil
 }
 
 // claim notes the use of name under key; a second one is an error.
@@ -249,12 +250,17 @@ func (p *parser) checkResyncAfter() {
 			p.warnOnce(at, fmt.Sprintf("in resource %s: resource '%s' mentioned in 'resync-after' option is not known", r.Name, after))
 			continue
 		}
-		for next, steps := p.cfg.Resource(after), 0; next != nil && steps <= len(p.cfg.Resources); steps++ {
-			if next == r {
-				p.errorf(at, "in resource %s: resync-after %s leads back to %s", r.Name, after, r.Name)
+	}
+	walk := map[*Resource]*Resource{} // which walk came by first
+	for _, start := range p.cfg.Resources {
+		for r := start; r != nil && r.afterResource() != ""; r = p.cfg.Resource(r.afterResource()) {
+			if walk[r] == start {
+				p.errorf(r.Disk.Set["resync-after"].Pos, "in resource %s: resync-after %s leads back to %s", r.Name, r.afterResource(), r.Name)
+			}
+			if walk[r] != nil {
 				break
 			}
-			next = p.cfg.Resource(next.afterResource())
+			walk[r] = start
 		}
 	}
 }

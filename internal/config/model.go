@@ -16,16 +16,12 @@ type Config struct {
 	global    []Setting
 	commonPos Pos
 	addrs     []string // addresses of this machine, to find floating hosts
+	byName    map[string]*Resource
 }
 
 // Resource returns the resource of that name, nil if there is none.
 func (c *Config) Resource(name string) *Resource {
-	for _, r := range c.Resources {
-		if r.Name == name {
-			return r
-		}
-	}
-	return nil
+	return c.byName[name]
 }
 
 // Setting is one option as the administrator wrote it, under its name of today.

@@ -66,10 +66,3 @@ func parseBool(s string) (bool, error) {
 	}
 	return false, fmt.Errorf("'%s' is neither yes nor no", s)
 }
-
-func yesNo(b bool) string {
-	if b {
-		return "yes"
-	}
-	return "no"
-}

@@ -323,8 +323,8 @@ func span(section, name, def string, lo, hi int64, tick time.Duration, in string
 	return o
 }
 
-// flag builds a Bool option.
-func flag(section, name, def, in string) Option {
+// yesNoOption builds a Bool option.
+func yesNoOption(section, name, def, in string) Option {
 	return Option{Section: section, Name: name, Kind: Bool, Default: def, In: in}
 }
 

@@ -54,7 +54,7 @@ type parser struct {
 
 // Parse reads a configuration from text; name stands in positions. See Load.
 func Parse(name string, text []byte, o ParseOptions) (*Config, error) {
-	p := &parser{o: o, cfg: &Config{Path: name, addrs: o.Addresses}, opened: map[string]bool{}}
+	p := &parser{o: o, cfg: &Config{Path: name, addrs: o.Addresses, byName: map[string]*Resource{}}, opened: map[string]bool{}}
 	p.file(name, text)
 	if len(p.errs) == 0 {
 		p.finish()

@@ -28,6 +28,8 @@ func (p *parser) resourceSection(at Pos) {
 	}
 	if old := p.cfg.Resource(r.Name); old != nil {
 		p.conflict("resource section", r.Name, at, old.Pos)
+	} else {
+		p.cfg.byName[r.Name] = r
 	}
 	if len(p.cfg.Resources) >= maxResources {
 		p.fail(at, "more than %d resources", maxResources)

@@ -16,20 +16,20 @@ func diskOptions() []Option {
 			later("an error of the backing disk: detach goes Diskless, pass_on reports it to the client, call-local-io-error runs the handler and detaches"),
 		number("disk", "size", "0", 0, 1<<41, 's', "sectors", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Disk.Size }).
 			does("usable size; 0: that of the backing disk"),
-		flag("disk", "disk-barrier", "no", "8.4 9").inert(flushes),
-		flag("disk", "disk-flushes", "yes", "8.4 9").inert(flushes),
-		flag("disk", "disk-drain", "yes", "8.4 9").inert(flushes),
-		flag("disk", "md-flushes", "yes", "8.4 9").inert("metadata lives in the state directory's store, which always syncs"),
+		yesNoOption("disk", "disk-barrier", "no", "8.4 9").inert(flushes),
+		yesNoOption("disk", "disk-flushes", "yes", "8.4 9").inert(flushes),
+		yesNoOption("disk", "disk-drain", "yes", "8.4 9").inert(flushes),
+		yesNoOption("disk", "md-flushes", "yes", "8.4 9").inert("metadata lives in the state directory's store, which always syncs"),
 		span("disk", "disk-timeout", "0", 0, 6000, tenth, "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.DiskTimeout }).
 			inert("a request that the backing disk has taken cannot be taken back from user space"),
 		number("disk", "al-extents", "1237", 67, 65534, '1', "extents of 4 MiB", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Disk.ALExtents }).
 			does("size of the activity log: what is compared after a crash of the Primary"),
-		flag("disk", "al-updates", "yes", "8.4 9").inert("the activity log is always kept: a crash costs a comparison of the hot extents, never a full resync"),
+		yesNoOption("disk", "al-updates", "yes", "8.4 9").inert("the activity log is always kept: a crash costs a comparison of the hot extents, never a full resync"),
 		enum("disk", "read-balancing", "prefer-local", "8.4 9", "prefer-local", "prefer-remote", "round-robin", "least-pending", "when-congested-remote",
 			"32K-striping", "64K-striping", "128K-striping", "256K-striping", "512K-striping", "1M-striping").
 			inert("reads are served from the local disk while it is good"),
-		flag("disk", "discard-zeroes-if-aligned", "yes", "8.4 9").inert("a discarded range reads as zeroes on every side"),
-		flag("disk", "disable-write-same", "no", "8.4 9").inert("NBD has WRITE_ZEROES in its place"),
+		yesNoOption("disk", "discard-zeroes-if-aligned", "yes", "8.4 9").inert("a discarded range reads as zeroes on every side"),
+		yesNoOption("disk", "disable-write-same", "no", "8.4 9").inert("NBD has WRITE_ZEROES in its place"),
 		number("disk", "rs-discard-granularity", "0", 0, 1<<20, '1', "bytes", "8.4 9").to(func(v *sections) any { return &v.Disk.RsDiscardGranularity }).
 			later("zero chunks of a resync of at least this size are trimmed on the target"),
 		number("disk", "discard-granularity", "0", 0, 128<<20, '1', "bytes", "9").to(func(v *sections) any { return &v.Disk.DiscardGranularity }).
@@ -38,10 +38,10 @@ func diskOptions() []Option {
 			inert("the NBD export takes requests of any alignment and names 4096 as the preferred one"),
 		number("disk", "max-bio-size", "1M", 512, 1<<20, '1', "bytes", "9").inert("there are no bios in user space"),
 		number("disk", "max-bio-bvecs", "0", 0, 128, '1', "", "8.3 8.4").inert("there are no bios in user space"),
-		flag("disk", "diskless", "no", "9").inert("write disk none in the volume"),
-		flag("disk", "bitmap", "yes", "9").inert("every peer has its bitmap; it costs next to nothing while it is clean"),
-		flag("disk", "resync-without-replication", "yes", "9").inert("a resync target receives live writes from the start"),
-		flag("disk", "peer-tiebreaker", "yes", "9").inert("there is no quorum"),
+		yesNoOption("disk", "diskless", "no", "9").inert("write disk none in the volume"),
+		yesNoOption("disk", "bitmap", "yes", "9").inert("every peer has its bitmap; it costs next to nothing while it is clean"),
+		yesNoOption("disk", "resync-without-replication", "yes", "9").inert("a resync target receives live writes from the start"),
+		yesNoOption("disk", "peer-tiebreaker", "yes", "9").inert("there is no quorum"),
 	}
 }
 
@@ -86,11 +86,11 @@ func wanOptions() []Option {
 			does("how batches are compressed; raw where it does not pay"),
 		number("wan", "level", "0", 0, 22, '1', "", "drship").to(func(v *sections) any { return &v.WAN.Level }).
 			does("level of zstd; 0: chosen at run time"),
-		flag("wan", "fold", "yes", "drship").to(func(v *sections) any { return &v.WAN.Fold }).
-			does("inside a batch the last write to a block wins"),
-		flag("wan", "delta", "yes", "drship").to(func(v *sections) any { return &v.WAN.Delta }).
+		yesNoOption("wan", "fold", "yes", "drship").to(func(v *sections) any { return &v.WAN.Fold }).
+			does("inside a batch the last write to a byte wins"),
+		yesNoOption("wan", "delta", "yes", "drship").to(func(v *sections) any { return &v.WAN.Delta }).
 			later("a block that overwrites one sent lately travels as the difference"),
-		flag("wan", "dedupe", "yes", "drship").to(func(v *sections) any { return &v.WAN.Dedupe }).
+		yesNoOption("wan", "dedupe", "yes", "drship").to(func(v *sections) any { return &v.WAN.Dedupe }).
 			later("a block that the receiver has already travels as its digest"),
 		number("wan", "cache-size", "64M", 0, 4<<30, '1', "bytes", "drship").to(func(v *sections) any { return &v.WAN.CacheSize }).
 			later("recent blocks that both ends keep for delta"),
@@ -123,7 +123,7 @@ func proxyOptions() []Option {
 		number("proxy", "sndbuf-size", "0", 0, 1<<30, '1', "bytes", "8.4 9").inert("drship needs no proxy"),
 		number("proxy", "rcvbuf-size", "0", 0, 1<<30, '1', "bytes", "8.4 9").inert("drship needs no proxy"),
 		span("proxy", "ping-timeout", "", 0, 3000, tenth, "8.4 9").inert("drship needs no proxy; net { ping-timeout … } governs the link"),
-		flag("proxy", "compression", "", "8.3 9").inert("wan { compression … } is on by itself"),
+		yesNoOption("proxy", "compression", "", "8.3 9").inert("wan { compression … } is on by itself"),
 		plugins("zstd", "wan compression zstd and its level, where wan says nothing itself"),
 		plugins("zlib", "wan compression zstd and level, where wan says nothing itself"),
 		plugins("lzma", "wan compression zstd at level 19, where wan says nothing itself"),

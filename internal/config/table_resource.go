@@ -17,7 +17,7 @@ func resourceOptions() []Option {
 			inert("goroutines are not bound to processors; use systemd's CPUAffinity"),
 		enum("options", "on-no-data-accessible", "io-error", "8.3 8.4 9", "io-error", "suspend-io").
 			to(func(v *sections) any { return &v.Options.OnNoDataAccessible }).later("no disk here and no peer with data: errors, or I/O that waits"),
-		flag("options", "auto-promote", "yes", "9").to(func(v *sections) any { return &v.Options.AutoPromote }).
+		yesNoOption("options", "auto-promote", "yes", "9").to(func(v *sections) any { return &v.Options.AutoPromote }).
 			inert("opening an export does not promote: say drship primary"),
 		span("options", "auto-promote-timeout", "20", 0, 600, tenth, "9").to(func(v *sections) any { return &v.Options.AutoPromoteTimeout }).
 			inert("see auto-promote"),
@@ -32,7 +32,7 @@ func resourceOptions() []Option {
 		enum("options", "on-no-quorum", "suspend-io", "9", "suspend-io", "io-error").to(func(v *sections) any { return &v.Options.OnNoQuorum }).inert(quorum),
 		enum("options", "on-suspended-primary-outdated", "disconnect", "9", "disconnect", "force-secondary").
 			to(func(v *sections) any { return &v.Options.OnSuspendedOutdated }).inert(quorum),
-		flag("options", "drbd8-api-compatibility", "no", "9").inert("drship answers in 8.4's and in 9's forms"),
+		yesNoOption("options", "drbd8-api-compatibility", "no", "9").inert("drship answers in 8.4's and in 9's forms"),
 	}
 }
 
@@ -47,9 +47,9 @@ func startupOptions() []Option {
 			later("the same, for a resource that was degraded before the restart"),
 		span("startup", "outdated-wfc-timeout", "0", 0, 300000, time.Second, "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.OutdatedWFCTimeout }).
 			later("the same, for a peer that was outdated"),
-		flag("startup", "wait-after-sb", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.WaitAfterSB }).
+		yesNoOption("startup", "wait-after-sb", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.WaitAfterSB }).
 			later("go on waiting after a split brain"),
-		flag("startup", "stacked-timeouts", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.StackedTimeouts }).
+		yesNoOption("startup", "stacked-timeouts", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.StackedTimeouts }).
 			later("stacked resources wait by their own timeouts"),
 		Option{Section: "startup", Name: "become-primary-on", Kind: Words, In: "8.3 8.4"}.to(func(v *sections) any { return &v.Startup.BecomePrimaryOn }).
 			later("the host that is promoted at its start; ignored by 9"),
@@ -95,10 +95,10 @@ func globalOptions() []Option {
 		number("global", "minor-count", "32", 1, 255, '1', "", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Global.MinorCount }).
 			inert("there is no kernel module to size"),
 		span("global", "dialog-refresh", "1", 0, 600, time.Second, "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Global.DialogRefresh }).
-			does("redraw interval of the boot dialogue"),
-		flag("global", "disable-ip-verification", "no", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Global.DisableIPVerify }).
+			later("redraw interval of wait-con-int"),
+		yesNoOption("global", "disable-ip-verification", "no", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Global.DisableIPVerify }).
 			does("drship never calls ip or ifconfig"),
-		flag("global", "udev-always-use-vnr", "no", "8.4 9").to(func(v *sections) any { return &v.Global.UdevAlwaysUseVNR }).
+		yesNoOption("global", "udev-always-use-vnr", "no", "8.4 9").to(func(v *sections) any { return &v.Global.UdevAlwaysUseVNR }).
 			inert("there are no udev links: volumes are NBD exports"),
 		span("global", "cmd-timeout-short", "5", 0, 900, time.Second, "8.4 9").to(func(v *sections) any { return &v.Global.CmdTimeoutShort }).
 			inert("verbs have their own limits, see drship --help"),
@@ -108,7 +108,7 @@ func globalOptions() []Option {
 			inert("verbs have their own limits, see drship --help"),
 		text("global", "nbd-listen", "drship", checkListen).to(func(v *sections) any { return &v.Global.NBDListen }).
 			does("HOST:PORT on which exports are offered beside the unix socket; beyond loopback only with TLS or allow-plaintext-nbd"),
-		flag("global", "allow-plaintext-nbd", "no", "drship").to(func(v *sections) any { return &v.Global.AllowPlaintextNBD }).
+		yesNoOption("global", "allow-plaintext-nbd", "no", "drship").to(func(v *sections) any { return &v.Global.AllowPlaintextNBD }).
 			does("let nbd-listen serve other machines without TLS"),
 		text("global", "nbd-tls-cert", "drship", checkPath).to(func(v *sections) any { return &v.Global.NBDTLSCert }).does("certificate of the NBD server, PEM"),
 		text("global", "nbd-tls-key", "drship", checkPath).to(func(v *sections) any { return &v.Global.NBDTLSKey }).does("key of the NBD server, PEM"),
