@@ -100,7 +100,11 @@ func (p *Peer) FlushBitmaps() error {
 // afterwards, if this node is to be a target.
 func (p *Peer) JournalToBitmap() error {
 	g := p.group
-	err := g.log.Ranges(g.log.Start(), func(vol uint16, r block.Range) error {
+	start := g.log.Start()
+	if start == g.log.End() {
+		return p.FlushBitmaps()
+	}
+	err := g.log.Ranges(start, func(vol uint16, r block.Range) error {
 		if b := p.Bitmap(vol); b != nil {
 			b.Set(r)
 		}

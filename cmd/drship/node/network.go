@@ -118,20 +118,20 @@ func (r *Resource) networkFailed(err error) {
 func (r *Resource) endpointConfig() (wan.Config, error) {
 	net := r.cfg.Net
 	c := wan.Config{
-		Resource: r.name, Node: r.node.env.Node, Listen: r.host.Address.String(),
+		Resource: r.name, Node: r.node.env.Node, Listen: r.host.Address.HostPort(),
 		Timing:       wan.Timing{ConnectInt: net.ConnectInt, PingInt: net.PingInt, PingTimeout: net.PingTimeout, Timeout: net.Timeout},
 		Logger:       r.log,
 		ListenPacket: r.node.env.ListenPacket,
 	}
 	pins := map[string][]string{}
 	for _, p := range r.peers {
-		c.Peers = append(c.Peers, wan.Peer{Name: p.name, Addr: p.cfg.Remote.String()})
+		c.Peers = append(c.Peers, wan.Peer{Name: p.name, Addr: p.cfg.Remote.HostPort()})
 		if fp := p.cfg.Host.Fingerprint; fp != "" {
 			pins[p.name] = append(pins[p.name], fp)
 		}
 	}
 	if len(r.peers) > 0 && r.peers[0].cfg.Local.Port != 0 {
-		c.Listen = r.peers[0].cfg.Local.String()
+		c.Listen = r.peers[0].cfg.Local.HostPort()
 	}
 	t, err := r.node.trust.forLink(pins)
 	if err != nil {

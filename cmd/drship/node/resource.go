@@ -61,8 +61,9 @@ type attachment struct {
 
 // newResource returns nil where the resource is not for this node.
 func newResource(n *Node, rc *config.Resource) (*Resource, error) {
-	host, err := rc.Local(n.env.Node)
-	if err != nil || host == nil {
+	if _, err := rc.Local(n.env.Node); errors.Is(err, config.ErrNotForHost) {
+		return nil, nil
+	} else if err != nil {
 		return nil, err
 	}
 	r := &Resource{node: n, name: rc.Name, log: n.log.With("resource", rc.Name), ops: make(chan struct{}, 1), role: state.Secondary}
@@ -75,9 +76,6 @@ func (r *Resource) reconfigure(rc *config.Resource) error {
 	host, err := rc.Local(r.node.env.Node)
 	if err != nil {
 		return err
-	}
-	if host == nil {
-		return fmt.Errorf("resource %s is no longer for this node", r.name)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

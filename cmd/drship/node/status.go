@@ -170,7 +170,7 @@ func (p *peer) pausesUs() bool {
 
 func (r *Resource) peerFace(a *attachment, p *peer) face.Peer {
 	f := face.Peer{Name: p.name, NodeID: p.cfg.Host.NodeID, Conn: p.conn, Role: state.RoleUnknown, Error: p.lastErr, TLS: true,
-		Local: p.cfg.Local.String(), Remote: p.cfg.Remote.String(), Protocol: p.cfg.Net.Protocol}
+		Local: p.cfg.Local.HostPort(), Remote: p.cfg.Remote.HostPort(), Protocol: p.cfg.Net.Protocol}
 	if !p.wanted {
 		f.Protocol = 0
 	}
