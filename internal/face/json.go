@@ -88,16 +88,16 @@ type connectionJSON struct {
 }
 
 type linkJSON struct {
-	Conn          string  `json:"cstate"` // 8.4's one word
-	Protocol      string  `json:"protocol"`
-	LagMS         float64 `json:"lag-ms"`
-	LagBytes      int64   `json:"lag-bytes"`
-	RTTMS         float64 `json:"rtt-ms"`
-	WireSent      uint64  `json:"wire-sent-bytes"`
-	WireSentRaw   uint64  `json:"wire-sent-raw-bytes"` // what they stand for, before folding and compression
-	WireReceived  uint64  `json:"wire-received-bytes"`
-	LastError     string  `json:"last-error"`
-	ReplicationOn bool    `json:"connected"`
+	Conn         string  `json:"cstate"` // 8.4's one word
+	Protocol     string  `json:"protocol"`
+	LagMS        float64 `json:"lag-ms"`
+	LagBytes     int64   `json:"lag-bytes"`
+	RTTMS        float64 `json:"rtt-ms"`
+	WireSent     uint64  `json:"wire-sent-bytes"`
+	WireSentRaw  uint64  `json:"wire-sent-raw-bytes"` // what they stand for, before folding and compression
+	WireReceived uint64  `json:"wire-received-bytes"`
+	LastError    string  `json:"last-error"`
+	Connected    bool    `json:"connected"`
 }
 
 type pathJSON struct {
@@ -206,7 +206,7 @@ func newConnectionJSON(r *Resource, p *Peer) connectionJSON {
 		APInFlight: p.APInFlight / kib, RSInFlight: p.RSInFlight / kib, Paths: []pathJSON{}, PeerDevices: []peerDeviceJSON{},
 		Ours: linkJSON{
 			Conn: p.Conn.String(), LagMS: milliseconds(p.LagTime), LagBytes: p.LagBytes, RTTMS: milliseconds(p.RTT),
-			WireSent: p.BytesSent, WireSentRaw: p.BytesRaw, WireReceived: p.BytesReceived, LastError: p.Error, ReplicationOn: connected(p),
+			WireSent: p.BytesSent, WireSentRaw: p.BytesRaw, WireReceived: p.BytesReceived, LastError: p.Error, Connected: connected(p),
 		},
 	}
 	if p.Protocol != 0 {
@@ -234,9 +234,16 @@ func newPeerDeviceJSON(r *Resource, p *Peer, v *PeerVolume) peerDeviceJSON {
 	if s := v.Sync; s != nil && s.Total > 0 {
 		out.HasSync, out.HasVerify = true, s.Verify
 		out.progressJSON = newProgressJSON(s)
-		out.Ours = &paceJSON{Rate: s.Rate, Average: s.AverageRate, Want: s.Want, ETAMS: max(s.ETA.Milliseconds(), -1), Stalled: s.Stalled, Why: s.Why, Started: s.Started.Format(time.RFC3339Nano)}
+		out.Ours = &paceJSON{Rate: s.Rate, Average: s.AverageRate, Want: s.Want, ETAMS: etaMS(s), Stalled: s.Stalled, Why: s.Why, Started: s.Started.Format(time.RFC3339Nano)}
 	}
 	return out
+}
+
+func etaMS(p *Progress) int64 {
+	if p.ETA < 0 {
+		return -1
+	}
+	return p.ETA.Milliseconds()
 }
 
 // sinceMS recovers how long a resync runs from its average, because a snapshot has no clock.

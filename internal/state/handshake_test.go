@@ -243,7 +243,7 @@ func checkMirror(a, b Decision) string {
 func TestHandshakeMirrors(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	seen := map[Action]int{}
-	for range 60_000 {
+	for range 20_000 {
 		self, peer := randomSides(r)
 		pol := randomPolicies(r)
 		if err := pol.Validate(); err != nil {
@@ -283,7 +283,7 @@ func unsafe(self, peer Side, d Decision, pol Policies) string {
 func TestHandshakeVolumesMirrors(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	seen := map[Action]int{}
-	for range 30_000 {
+	for range 10_000 {
 		n := 1 + r.IntN(3)
 		self, peer := make([]Side, n), make([]Side, n)
 		for i := range self {

@@ -7,30 +7,62 @@ import (
 	"testing"
 )
 
-func TestPermissions(t *testing.T) {
-	good := Local{Role: Secondary, Disks: []Disk{UpToDate}, VerifyAlg: true}
-	with := func(change func(*Local)) Local { l := good; change(&l); return l }
-	bad := with(func(l *Local) { l.Disks = []Disk{Inconsistent} })
-	none := with(func(l *Local) { l.Disks = []Disk{Diskless} })
-	prim := with(func(l *Local) { l.Role = Primary })
-	up := PeerView{Name: "bob", Conn: Connected, Repl: []Conn{Connected}, Role: Secondary, Disks: []Disk{UpToDate}}
-	peer := func(change func(*PeerView)) PeerView { p := up; change(&p); return p }
-	upPrimary := peer(func(p *PeerView) { p.Role = Primary })
-	down := PeerView{Name: "bob", Conn: StandAlone, Disks: []Disk{DUnknown}}
-	waiting := PeerView{Name: "bob", Conn: WFConnection, Disks: []Disk{DUnknown}}
-	syncing := peer(func(p *PeerView) { p.Repl = []Conn{SyncSource}; p.Disks = []Disk{Inconsistent} })
-	behind := peer(func(p *PeerView) { p.Repl = []Conn{Ahead} })
-	noDisk := peer(func(p *PeerView) { p.Disks = []Disk{Diskless} })
-	fenced := with(func(l *Local) { l.Fencing = true })
-	primNoDisk := with(func(l *Local) { l.Role, l.Disks = Primary, []Disk{Diskless} })
-	remote := func(l Local) Local { l.RemoteReads = true; return l }
-	peers := func(p ...PeerView) []PeerView { return p }
+// permit is one question and its answer; 0 means allowed.
+type permit struct {
+	name string
+	got  *Refusal
+	want Code
+}
 
-	for _, c := range []struct {
-		name string
-		got  *Refusal
-		want Code // 0: allowed
-	}{
+func checkPermits(t *testing.T, cases []permit) {
+	t.Helper()
+	for _, c := range cases {
+		code := 0
+		if c.got != nil {
+			code = c.got.Code
+		}
+		if code != c.want {
+			t.Errorf("%s: %d, want %d", c.name, code, c.want)
+		}
+	}
+}
+
+func with(change func(*Local)) Local {
+	l := Local{Role: Secondary, Disks: []Disk{UpToDate}, VerifyAlg: true}
+	change(&l)
+	return l
+}
+
+func peer(change func(*PeerView)) PeerView {
+	p := PeerView{Name: "bob", Conn: Connected, Repl: []Conn{Connected}, Role: Secondary, Disks: []Disk{UpToDate}}
+	change(&p)
+	return p
+}
+
+func remote(l Local) Local { l.RemoteReads = true; return l }
+
+func peers(p ...PeerView) []PeerView { return p }
+
+// The nodes that the questions are about.
+var (
+	good       = with(func(*Local) {})
+	bad        = with(func(l *Local) { l.Disks = []Disk{Inconsistent} })
+	none       = with(func(l *Local) { l.Disks = []Disk{Diskless} })
+	prim       = with(func(l *Local) { l.Role = Primary })
+	fenced     = with(func(l *Local) { l.Fencing = true })
+	primNoDisk = with(func(l *Local) { l.Role, l.Disks = Primary, []Disk{Diskless} })
+
+	up        = peer(func(*PeerView) {})
+	upPrimary = peer(func(p *PeerView) { p.Role = Primary })
+	down      = PeerView{Name: "bob", Conn: StandAlone, Disks: []Disk{DUnknown}}
+	waiting   = PeerView{Name: "bob", Conn: WFConnection, Disks: []Disk{DUnknown}}
+	syncing   = peer(func(p *PeerView) { p.Repl = []Conn{SyncSource}; p.Disks = []Disk{Inconsistent} })
+	behindUs  = peer(func(p *PeerView) { p.Repl = []Conn{Ahead} })
+	noDisk    = peer(func(p *PeerView) { p.Disks = []Disk{Diskless} })
+)
+
+func TestPermissionsOfRolesDisksAndLinks(t *testing.T) {
+	checkPermits(t, []permit{
 		{"promote", MayPromote(good, peers(up), false), 0},
 		{"promote alone", MayPromote(good, peers(down), false), 0},
 		{"promote a Primary", MayPromote(prim, peers(upPrimary), false), 0},
@@ -75,7 +107,11 @@ func TestPermissions(t *testing.T) {
 		{"disconnect the only data", MayDisconnect(remote(primNoDisk), peers(up), up, false), -2},
 		{"disconnect the only data by force", MayDisconnect(remote(primNoDisk), peers(up), up, true), 0},
 		{"disconnect one of two", MayDisconnect(remote(primNoDisk), peers(up, peer(func(p *PeerView) { p.Name = "carol" })), up, false), 0},
+	})
+}
 
+func TestPermissionsOfResyncVerifyAndOutdate(t *testing.T) {
+	checkPermits(t, []permit{
 		{"invalidate", MayInvalidate(good, up), 0},
 		{"invalidate alone", MayInvalidate(good, down), 0},
 		{"invalidate a Primary", MayInvalidate(prim, up), -2},
@@ -96,7 +132,7 @@ func TestPermissions(t *testing.T) {
 		{"verify alone", MayVerify(good, down), -15},
 		{"verify without an algorithm", MayVerify(with(func(l *Local) { l.VerifyAlg = false }), up), -14},
 		{"verify twice", MayVerify(good, peer(func(p *PeerView) { p.Repl = []Conn{VerifyS} })), -8},
-		{"verify while ahead", MayVerify(good, behind), -18},
+		{"verify while ahead", MayVerify(good, behindUs), -18},
 		{"verify without a disk", MayVerify(none, up), -4},
 		{"verify a diskless peer", MayVerify(good, noDisk), -5},
 
@@ -111,15 +147,7 @@ func TestPermissions(t *testing.T) {
 		{"resume what runs", MayResumeSync(Pauses{}), 135},
 		{"resume what a dependency holds", MayResumeSync(Pauses{Dependency: true, Peer: true}), 156},
 		{"resume what the peer holds", MayResumeSync(Pauses{Peer: true}), 157},
-	} {
-		code := 0
-		if c.got != nil {
-			code = c.got.Code
-		}
-		if code != c.want {
-			t.Errorf("%s: %d, want %d", c.name, code, c.want)
-		}
-	}
+	})
 }
 
 func TestRefusalTexts(t *testing.T) {
