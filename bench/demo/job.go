@@ -41,7 +41,9 @@ func (d *demo) initialSync(ctx context.Context) error {
 			b.at(total)
 			return true
 		}
-		b.at(max(total-int64(s.OutOfSync())<<10, 0))
+		if s.Replication() == "SyncSource" {
+			b.at(max(total-int64(s.OutOfSync())<<10, 0))
+		}
 		return false
 	})
 	d.table.row("initial sync", "%s in %s", bytesText(total), millis(time.Since(start)))

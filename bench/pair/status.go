@@ -1,10 +1,10 @@
 package pair
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 )
 
 // Status is what a node says of the resource: the keys of `drship status --json` that the bench looks at.
@@ -30,7 +30,15 @@ type Connection struct {
 	Role  string       `json:"peer-role"`
 	Peers []PeerDevice `json:"peer_devices"`
 
-	BytesReceived int64 `json:"bytes-received"` // on the wire, since the connection began
+	Link Link `json:"drship"`
+}
+
+// Link is what the node says of its connection to a peer beyond what DRBD does.
+type Link struct {
+	State        string `json:"cstate"` // DRBD 8.4's word: WFConnection, Ahead, …
+	WireReceived int64  `json:"wire-received-bytes"`
+	WireSent     int64  `json:"wire-sent-bytes"`
+	LastError    string `json:"last-error"`
 }
 
 // PeerDevice is a volume as the node sees it at a peer.
@@ -102,7 +110,7 @@ func (s Status) OutOfSync() (kib uint64) {
 // Received sums what came over the wire from all peers, in bytes.
 func (s Status) Received() (n int64) {
 	for _, c := range s.Connections {
-		n += c.BytesReceived
+		n += c.Link.WireReceived
 	}
 	return n
 }
@@ -119,11 +127,20 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 	}
 	for _, s := range all {
 		if s.Name == Resource {
-			s.text = strings.TrimSpace(out)
+			s.text = compact(out)
 			return s, nil
 		}
 	}
 	return Status{text: out}, nil
+}
+
+// compact takes the indentation out, for messages.
+func compact(text string) string {
+	var b bytes.Buffer
+	if err := json.Compact(&b, []byte(text)); err != nil {
+		return text
+	}
+	return b.String()
 }
 
 // Wait asks the node again and again until ok, or ctx ends; then the error holds what was waited for, the last status and the
