@@ -26,17 +26,18 @@ type Bitmap struct {
 	s  *Store
 	id bitmapID
 
-	flushMu sync.Mutex // one flush at a time
+	flushMu    sync.Mutex      // one flush at a time; before mu
+	storedSize int64           // size as stored
+	storedFull *roaring.Bitmap // set of full pages as stored
 
-	mu         sync.Mutex
-	size       int64                      // bytes of the volume
-	storedSize int64                      // as stored
-	pages      map[uint32]*roaring.Bitmap // partial pages, blocks counted from the page's first
-	partial    *roaring.Bitmap            // numbers of the pages in that map
-	full       *roaring.Bitmap            // numbers of the pages whose blocks are all set
-	count      uint64                     // bits set
-	dirty      *roaring.Bitmap            // numbers of the pages that differ from what is stored
-	gone       bool                       // the peer was forgotten
+	mu      sync.Mutex
+	size    int64                      // bytes of the volume
+	pages   map[uint32]*roaring.Bitmap // partial pages, blocks counted from the page's first
+	partial *roaring.Bitmap            // numbers of the pages in that map
+	full    *roaring.Bitmap            // numbers of the pages whose blocks are all set
+	count   uint64                     // bits set
+	dirty   *roaring.Bitmap            // numbers of the pages that differ from what is stored
+	gone    bool                       // the peer was forgotten
 }
 
 type bitmapID struct {
@@ -165,11 +166,7 @@ func (m *Bitmap) setInPage(p uint32, first, end uint64) {
 	page.AddRange(first, end)
 	m.count += end - first - had
 	m.dirty.Add(p)
-	if page.GetCardinality() == m.pageLen(p) {
-		delete(m.pages, p)
-		m.partial.Remove(p)
-		m.full.Add(p)
-	}
+	m.settle(p, page)
 }
 
 // Clear clears the bits of the blocks that lie wholly inside r (the volume's last one may be cut short by its end) and
@@ -223,7 +220,7 @@ func (m *Bitmap) clearPages(from, to uint64) {
 		if v < 0 || uint64(v) >= to {
 			break
 		}
-		end := min(uint64(m.full.NextAbsentValue(uint32(v))), to)
+		end := runEnd(m.full, uint64(v), to)
 		m.dirty.AddRange(uint64(v), end)
 		at = end
 	}
@@ -307,7 +304,30 @@ func (m *Bitmap) nextClear(from uint64) uint64 {
 	if page == nil {
 		return from
 	}
-	return pageFirst + uint64(page.NextAbsentValue(uint32(from-pageFirst)))
+	return pageFirst + runEnd(page, from-pageFirst, PageBlocks)
+}
+
+// runEnd is the end of the run of set values that begins at v, at most limit; v if v is not set. (The library's
+// NextAbsentValue is wrong at the end of a set and across its containers.)
+func runEnd(set *roaring.Bitmap, v, limit uint64) uint64 {
+	lo, hi := v, limit // set up to lo; the answer is at most hi
+	for step := uint64(1); lo < hi; step *= 2 {
+		to := min(v+step, hi)
+		if set.CardinalityInRange(lo, to) != to-lo {
+			hi = to - 1
+			break
+		}
+		lo = to
+	}
+	for lo < hi {
+		mid := lo + (hi-lo+1)/2
+		if set.CardinalityInRange(lo, mid) == mid-lo {
+			lo = mid
+		} else {
+			hi = mid - 1
+		}
+	}
+	return lo
 }
 
 // nextSet is the first set bit at or behind from.
@@ -386,11 +406,43 @@ func (m *Bitmap) Merge(i uint32, bits []byte) error {
 	if n := m.pageLen(i); len(runs) > 0 && uint64(runs[len(runs)-1].end) > n {
 		return fmt.Errorf("%w: page %d has %d blocks, not %d", ErrCorrupt, i, n, runs[len(runs)-1].end)
 	}
-	pageFirst := uint64(i) * PageBlocks
-	for _, r := range runs {
-		m.setBlocks(pageFirst+uint64(r.first), pageFirst+uint64(r.end))
-	}
+	m.setRuns(i, runs)
 	return nil
+}
+
+// setRuns sets runs of blocks of page p, which lie in the volume.
+func (m *Bitmap) setRuns(p uint32, runs []blockRun) {
+	pageFirst := uint64(p) * PageBlocks
+	if len(runs) <= 16 || m.full.Contains(p) {
+		for _, r := range runs {
+			m.setBlocks(pageFirst+uint64(r.first), pageFirst+uint64(r.end))
+		}
+		return
+	}
+	page := m.pages[p]
+	if page == nil {
+		page = roaring.New()
+		m.pages[p] = page
+		m.partial.Add(p)
+	}
+	before := page.GetCardinality()
+	page.Or(pageOf(runs))
+	after := page.GetCardinality()
+	if after == before {
+		return
+	}
+	m.count += after - before
+	m.dirty.Add(p)
+	m.settle(p, page)
+}
+
+// settle makes a partial page full if all its blocks are set.
+func (m *Bitmap) settle(p uint32, page *roaring.Bitmap) {
+	if page.GetCardinality() == m.pageLen(p) {
+		delete(m.pages, p)
+		m.partial.Remove(p)
+		m.full.Add(p)
+	}
 }
 
 // Resize tells the bitmap that the volume has another size, in bytes. Bits beyond it go; new blocks are clear.
@@ -410,11 +462,9 @@ func (m *Bitmap) resize(size int64) {
 		first := min(uint64(size+block.Size-1)/block.Size, old)
 		m.clearBlocks(first, old)
 		m.size = size
-		if p := uint32(first / PageBlocks); first%PageBlocks != 0 && m.pages[p] != nil && m.pages[p].GetCardinality() == m.pageLen(p) {
-			delete(m.pages, p) // what is left of the page is full
-			m.partial.Remove(p)
-			m.full.Add(p)
+		if p := uint32(first / PageBlocks); first%PageBlocks != 0 && m.pages[p] != nil {
 			m.dirty.Add(p)
+			m.settle(p, m.pages[p]) // what is left of it may be full
 		}
 		return
 	}

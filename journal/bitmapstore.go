@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -58,7 +59,7 @@ func (s *Store) Bitmap(peer string, volume uint16, size int64) (*Bitmap, error) 
 
 // load reads the bitmap as it was stored, with the size it had then.
 func (m *Bitmap) load(size int64) error {
-	m.size, m.storedSize = size, -1
+	m.size, m.storedSize, m.storedFull = size, -1, roaring.New()
 	k := m.id.setKey()
 	v, err := m.s.get(k)
 	if err != nil {
@@ -85,9 +86,8 @@ func (m *Bitmap) loadSet(k, v []byte) error {
 	if err := m.full.UnmarshalBinary(v[12:]); err != nil {
 		return fmt.Errorf("%w: set of full pages: %w", ErrCorrupt, err)
 	}
-	if n := (m.blocks() + PageBlocks - 1) / PageBlocks; !m.full.IsEmpty() && uint64(m.full.Maximum()) >= n {
-		return fmt.Errorf("%w: page %d of %d", ErrCorrupt, m.full.Maximum(), n)
-	}
+	m.storedFull = m.full.Clone()
+	m.full.RemoveRange((m.blocks()+PageBlocks-1)/PageBlocks, 1<<32) // grown while it was written
 	if !m.full.IsEmpty() {
 		last := m.full.Maximum()
 		m.count = (m.full.GetCardinality()-1)*PageBlocks + m.pageLen(last)
@@ -108,12 +108,13 @@ func (m *Bitmap) loadPage(prefix, k, v []byte) error {
 	if err != nil {
 		return err
 	}
-	first, n := uint64(p)*PageBlocks, m.pageLen(p)
+	n := uint32(m.pageLen(p))
 	cut := false // stored before the volume became smaller, and the set after it
-	for _, r := range runs {
-		cut = cut || uint64(r.end) > n
-		m.setBlocks(first+min(uint64(r.first), n), first+min(uint64(r.end), n))
+	for i, r := range runs {
+		cut = cut || r.end > n
+		runs[i] = blockRun{min(r.first, n), min(r.end, n)}
 	}
+	m.setRuns(p, runs)
 	if !cut {
 		m.dirty.Remove(p)
 	}
@@ -146,7 +147,7 @@ func (m *Bitmap) write() (err error) {
 	m.flushMu.Lock()
 	defer m.flushMu.Unlock()
 	m.mu.Lock()
-	dirty := m.dirty
+	dirty, size := m.dirty, m.size
 	clean := m.gone || (dirty.IsEmpty() && m.size == m.storedSize)
 	if !clean {
 		m.dirty = roaring.New()
@@ -155,7 +156,7 @@ func (m *Bitmap) write() (err error) {
 	if clean {
 		return nil
 	}
-	f := flusher{m: m, full: roaring.New(), absent: roaring.New()}
+	f := flusher{m: m, size: size, full: roaring.AndNot(m.storedFull, dirty), absent: roaring.New()}
 	if err = f.run(dirty); err != nil {
 		m.mu.Lock()
 		m.dirty.Or(dirty)
@@ -167,11 +168,13 @@ func (m *Bitmap) write() (err error) {
 	return err
 }
 
-// flusher writes the dirty pages of a bitmap, which may change meanwhile: a page that does is dirty again.
+// flusher writes the dirty pages of a bitmap, which may change meanwhile: a page that does is dirty again, and what is
+// stored of it stands for a moment between the two flushes.
 type flusher struct {
 	m      *Bitmap
+	size   int64
 	b      *pebble.Batch
-	full   *roaring.Bitmap // pages that were full when their turn came
+	full   *roaring.Bitmap // the set to store: pages that are stored as full, and those that were when their turn came
 	absent *roaring.Bitmap // pages that need no key: full or empty
 }
 
@@ -192,16 +195,15 @@ func (f *flusher) run(dirty *roaring.Bitmap) error {
 			f.b = f.m.s.db.NewBatch()
 		}
 	}
-	size, err := f.finish()
-	if err != nil {
+	if err := f.finish(); err != nil {
 		return err
 	}
 	if err := f.commit(); err != nil {
 		return err
 	}
 	f.m.mu.Lock()
-	f.m.storedSize = size
-	f.m.mu.Unlock()
+	defer f.m.mu.Unlock()
+	f.m.storedSize, f.m.storedFull = f.size, f.full
 	return nil
 }
 
@@ -234,36 +236,29 @@ func (f *flusher) page(p uint32) error {
 	return f.b.Set(k, v, nil)
 }
 
-// finish adds the set of full pages and the deletion of keys that are not needed. A page that was full when its turn
-// came stays in the set even if it is not any more, because its blocks were not written.
-func (f *flusher) finish() (size int64, err error) {
-	m := f.m
-	m.mu.Lock()
-	full := m.full.Clone()
-	size = m.size
-	m.mu.Unlock()
-	full.Or(f.full)
-	full.RunOptimize()
-	bits, err := full.ToBytes()
+// finish adds the set of full pages and the deletion of keys that are not needed.
+func (f *flusher) finish() error {
+	f.full.RunOptimize()
+	bits, err := f.full.ToBytes()
 	if err != nil {
-		return 0, fmt.Errorf("encode set of full pages: %w", err)
+		return fmt.Errorf("encode set of full pages: %w", err)
 	}
-	k := m.id.setKey()
+	k := f.m.id.setKey()
 	v := make([]byte, 12, 12+len(bits))
-	le.PutUint64(v[4:], uint64(size))
+	le.PutUint64(v[4:], uint64(f.size))
 	v = append(v, bits...)
 	seal(k, v)
 	if err := f.b.Set(k, v, nil); err != nil {
-		return 0, err
+		return err
 	}
 	for at := f.absent.NextValue(0); at >= 0; {
-		end := f.absent.NextAbsentValue(uint32(at)) // a page number is below 2^32 - 1
+		end := runEnd(f.absent, uint64(at), math.MaxUint32)
 		if err := f.drop(uint32(at), uint32(end)); err != nil {
-			return 0, err
+			return err
 		}
 		at = f.absent.NextValue(uint32(end))
 	}
-	return size, nil
+	return nil
 }
 
 func (f *flusher) drop(from, to uint32) error {

@@ -1,6 +1,10 @@
 package journal
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
 
 // MaxPageBytes bounds a page of a bitmap in roaring's portable form.
 const MaxPageBytes = 8192 + 64
@@ -108,6 +112,19 @@ func decodeRuns(b []byte, cardinality int) ([]blockRun, error) {
 		return nil, pageError("count")
 	}
 	return runs, nil
+}
+
+// pageOf makes a bitmap of runs.
+func pageOf(runs []blockRun) *roaring.Bitmap {
+	var dense [PageBlocks / 64]uint64
+	for _, r := range runs {
+		for at := r.first; at < r.end; {
+			n := min(64-at%64, r.end-at)
+			dense[at/64] |= (^uint64(0) >> (64 - n)) << (at % 64)
+			at += n
+		}
+	}
+	return roaring.FromDense(dense[:], true)
 }
 
 // appendRun adds a run that begins at or behind the end of the last one, joining the two where they touch.

@@ -79,6 +79,32 @@ func syncDir(fsys vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// makeDir makes dir and what it stands in, durably.
+func makeDir(fsys vfs.FS, dir string) error {
+	var parents []string // of what is not there yet
+	for at := dir; ; {
+		there, err := exists(fsys, at)
+		if err != nil {
+			return err
+		}
+		parent := fsys.PathDir(at)
+		if there || parent == at {
+			break
+		}
+		parents = append(parents, parent)
+		at = parent
+	}
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, p := range parents {
+		if err := syncDir(fsys, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // arm prepares the mark of failure, so that making it needs a rename only. It reports whether the mark is there
 // from a failure before.
 func arm(fsys vfs.FS, dir string) (lost bool, err error) {

@@ -123,7 +123,7 @@ func Open(dir string, o Options) (*Store, error) {
 
 func (s *Store) open() (err error) {
 	dbDir := s.path(dirDB)
-	if err := s.o.FS.MkdirAll(dbDir, 0o700); err != nil {
+	if err := makeDir(s.o.FS, dbDir); err != nil {
 		return err
 	}
 	if s.lock, err = pebble.LockDirectory(dbDir, s.o.FS); err != nil {
