@@ -238,8 +238,6 @@ func (s *socket) abort(ctx context.Context, conn *quic.Conn, err error) error {
 		err = ErrClosed
 	case ctx.Err() != nil:
 		err = fmt.Errorf("%w: %v", ErrTimeout, s.e.cfg.Timing.Timeout)
-	case errors.Is(err, errHandshake):
-		err = fmt.Errorf("%w: %w", ErrProtocol, err)
 	default:
 		err = fromQUIC(err)
 	}

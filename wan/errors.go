@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"github.com/quic-go/quic-go"
+
+	"drship/wan/frame"
 )
 
 // The ends of handshakes and sessions. Errors of this package wrap one of them and name what differed.
@@ -150,8 +152,10 @@ func fromQUIC(err error) error {
 		return fromTransport(transport)
 	case errors.As(err, &idle):
 		return fmt.Errorf("%w: %w", ErrPingTimeout, err)
-	case errors.As(err, &slow), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &slow), errors.Is(err, context.DeadlineExceeded), errors.Is(err, errDeadline):
 		return fmt.Errorf("%w: no answer", ErrTimeout)
+	case errors.Is(err, errHandshake), errors.Is(err, frame.ErrFrame):
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
 	case errors.As(err, &reset):
 		return fmt.Errorf("%w: it was restarted", ErrPeerLost)
 	case errors.As(err, &version):

@@ -144,8 +144,6 @@ func (s *Session) Recv(ctx context.Context, from frame.Lane) (frame.Message, err
 		err = fmt.Errorf("%w: %v on the %v lane", ErrProtocol, m.Type(), from)
 	case ctx.Err() != nil && errors.Is(err, errDeadline) && s.Err() == nil:
 		return nil, ctx.Err()
-	case errors.Is(err, frame.ErrFrame):
-		err = fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	s.fail(fromQUIC(err))
 	return nil, s.ended("receive from")
