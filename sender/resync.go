@@ -9,12 +9,14 @@ import (
 
 	"drship/internal/block"
 	"drship/internal/digest"
+	"drship/internal/disk"
 	"drship/internal/ship"
 	"drship/wan/frame"
 )
 
 const (
-	chunkBlocks  = 64                 // blocks in one chunk: 256 KiB
+	chunkBlocks  = 64                 // blocks in one chunk of data: 256 KiB
+	holeBlocks   = 16384              // blocks in one chunk of zeroes: 64 MiB
 	queryBlocks  = 256                // blocks in one query: 1 MiB read, 8 KiB sent with sha256
 	resyncWindow = 16 << 20           // bytes of chunks and queries that the peer has not answered
 	resyncBurst  = queryBlocks * 4096 // the pace allows one query at once
@@ -43,6 +45,15 @@ type run struct {
 	first  uint64 // block
 	n      int    // blocks
 	query  bool   // digests only
+	hole   bool   // not allocated here, as far as is known before the range is locked
+}
+
+// cost is what the run takes of the window, in bytes: a hole travels as its length.
+func (r run) cost() int64 {
+	if r.hole {
+		return block.Size
+	}
+	return int64(r.n) * block.Size
 }
 
 func newResync(blocks uint64) *resync {
@@ -78,7 +89,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	s.lastChunk++
 	id := s.lastChunk
 	rs.out[id] = r
-	rs.bytes += int64(r.n) * block.Size
+	rs.bytes += r.cost()
 	p.mu.Unlock()
 	return progress{any: true}, s.sendRun(ctx, rs, id, r)
 }
@@ -107,19 +118,47 @@ func (s *Stream) nextRun(rs *resync) (run, bool) {
 		rs.again = rs.again[:n-1]
 		return r, true
 	}
-	maxBlocks, query := chunkBlocks, false
-	if s.cfg.Csums != digest.None {
-		maxBlocks, query = queryBlocks, true
-	}
 	for rs.volume < len(s.peer.bitmaps) {
-		first, n, ok := s.peer.bitmaps[rs.volume].Next(rs.block, maxBlocks)
+		first, n, ok := s.peer.bitmaps[rs.volume].Next(rs.block, holeBlocks)
 		if ok {
-			rs.block = first + n
-			return run{volume: rs.volume, first: first, n: int(n), query: query}, true
+			r := s.cut(run{volume: rs.volume, first: first, n: int(n)})
+			rs.block = first + uint64(r.n)
+			return r, true
 		}
 		rs.volume, rs.block = rs.volume+1, 0
 	}
 	return run{}, false
+}
+
+// cut shortens a run to one piece: a hole as long as it is, else as much data as goes into a chunk or a query.
+func (s *Stream) cut(r run) run {
+	limit := chunkBlocks
+	if s.cfg.Csums != digest.None {
+		limit, r.query = queryBlocks, true
+	}
+	if r.n <= limit {
+		return r
+	}
+	v := s.peer.group.volumes[r.volume]
+	rng := r.bytesOf(v)
+	if hole := holeAt(v.disk, rng); hole > int64(limit)*block.Size || hole == rng.Len {
+		r.n, r.query, r.hole = int((hole+block.Size-1)/block.Size), false, true
+		if hole < rng.Len {
+			r.n = int(hole / block.Size)
+		}
+		return r
+	}
+	r.n = limit
+	return r
+}
+
+// holeAt returns how many bytes from the start of rng are not allocated; 0 where the disk cannot tell.
+func holeAt(d disk.Disk, rng block.Range) int64 {
+	segments, err := d.Segments(rng.Off, rng.Len)
+	if err != nil || len(segments) == 0 || !segments[0].Hole {
+		return 0
+	}
+	return min(segments[0].Len, rng.Len)
 }
 
 // sendRun reads a run under the range lock and sends it. The pump is the only one that sends on the data lane, so
@@ -127,6 +166,9 @@ func (s *Stream) nextRun(rs *resync) (run, bool) {
 func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) error {
 	v := s.peer.group.volumes[r.volume]
 	rng := r.bytesOf(v)
+	if r.hole {
+		return s.sendHole(ctx, id, v, r, rng)
+	}
 	if cap(rs.buf) < int(rng.Len) {
 		rs.buf = make([]byte, rng.Len)
 	}
@@ -148,6 +190,31 @@ func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) erro
 	}
 	s.stats.ResyncBytes.Add(uint64(rng.Len))
 	s.stats.ResyncPacked.Add(uint64(len(c.Data)))
+	if err := s.cfg.Link.Send(ctx, c); err != nil {
+		return fmt.Errorf("send resync to %s: %w", s.peer.name, err)
+	}
+	return nil
+}
+
+// sendHole sends a run of zeroes, if nobody has written to it since it was found to be a hole. Else the bits stay set, and the
+// walk comes round again.
+func (s *Stream) sendHole(ctx context.Context, id uint64, v *Volume, r run, rng block.Range) error {
+	lock := v.locks.lock(rng)
+	still := holeAt(v.disk, rng) == rng.Len
+	v.locks.unlock(lock)
+	if !still {
+		s.peer.mu.Lock()
+		if s.resync != nil {
+			s.resync.take(id)
+		}
+		s.peer.mu.Unlock()
+		return nil
+	}
+	c, err := s.encoder.ZeroChunk(id, v.number, rng.Off, rng.Len)
+	if err != nil {
+		return fmt.Errorf("encode resync of volume %d at %d: %w", v.number, rng.Off, err)
+	}
+	s.stats.ResyncBytes.Add(uint64(rng.Len))
 	if err := s.cfg.Link.Send(ctx, c); err != nil {
 		return fmt.Errorf("send resync to %s: %w", s.peer.name, err)
 	}
@@ -190,7 +257,7 @@ func (rs *resync) take(id uint64) (run, bool) {
 	r, ok := rs.out[id]
 	if ok {
 		delete(rs.out, id)
-		rs.bytes -= int64(r.n) * block.Size
+		rs.bytes -= r.cost()
 	}
 	return r, ok
 }

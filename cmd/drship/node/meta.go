@@ -83,6 +83,20 @@ func (r *Resource) newGenerationLocked(a *attachment) bool {
 	return changed
 }
 
+// markPrimary sets or clears the lowest bit of Current, which tells that a Primary wrote in this generation.
+func (a *attachment) markPrimary(on bool) {
+	for i := range a.meta.Volumes {
+		v := &a.meta.Volumes[i]
+		ids := state.IDs{Current: v.Current}
+		if on {
+			ids = ids.Promote()
+		} else {
+			ids = ids.Demote()
+		}
+		v.Current = ids.Current
+	}
+}
+
 // random is a new generation identifier's source.
 func random() uint64 {
 	var b [8]byte

@@ -167,6 +167,7 @@ func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, e
 		renegotiate = true
 	}
 	r.newGenerationLocked(a)
+	a.markPrimary(true)
 	if err := a.save(); err != nil {
 		return false, err
 	}
@@ -250,6 +251,7 @@ func (r *Resource) demote(ctx context.Context, force bool) error {
 	r.mu.Lock()
 	r.role = state.Secondary
 	a.meta.Primary = a.crashed
+	a.markPrimary(false)
 	err := a.save()
 	r.mu.Unlock()
 	r.log.Info("role", "is", state.Secondary)

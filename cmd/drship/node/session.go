@@ -223,7 +223,11 @@ func (s *session) peerState(m *frame.State) error {
 	s.peer.view = *m
 	src := s.source
 	paused := s.r.paused
+	err := s.r.confirmJournalLocked(s)
 	s.r.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if src != nil {
 		src.stream.PauseResync(paused || m.Flags&(frame.FlagPausedByUser|frame.FlagPausedByDependency) != 0)
 	}

@@ -100,10 +100,7 @@ func (r *Resource) sourceStarts(s *session, a *attachment, m *frame.StreamStart)
 	id := random()
 	for i, v := range a.meta.Volumes {
 		ids := a.ids(i, s.peer.name)
-		switch m.Mode {
-		case frame.ModeJournal:
-			ids = ids.FinishSyncSource()
-		case frame.ModeResync:
+		if m.Mode == frame.ModeResync || m.Mode == frame.ModeJournal && ids.Bitmap != 0 {
 			ids = ids.StartSyncSource(id)
 		}
 		a.setIDs(i, s.peer.name, ids)
@@ -131,16 +128,41 @@ func sourceState(m frame.Mode) state.Conn {
 // sourceSynced is called when the target is equal, durably.
 func (r *Resource) sourceSynced(s *session, a *attachment) error {
 	r.mu.Lock()
-	for i := range a.meta.Volumes {
-		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).FinishSyncSource())
-	}
+	r.finishLocked(s, a)
 	s.repl = state.Connected
-	a.crashed = false
-	a.meta.Primary = r.role == state.Primary
-	err := a.save()
+	err := r.uncrashLocked(a)
 	r.mu.Unlock()
 	r.broadcastState()
 	return err
+}
+
+// finishLocked closes the generation that the target has taken over. Called with mu held; the caller saves.
+func (r *Resource) finishLocked(s *session, a *attachment) {
+	for i := range a.meta.Volumes {
+		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).FinishSyncSource())
+	}
+}
+
+// confirmJournal closes the generation of a peer that catches up by journal, once it says that it has taken it over. Until
+// then both sides can tell that it may not have. Called with mu held.
+func (r *Resource) confirmJournalLocked(s *session) error {
+	a := r.att
+	if a == nil || s.source == nil || s.source.stream.Mode() != frame.ModeJournal || len(s.peer.view.Volumes) != len(a.meta.Volumes) {
+		return nil
+	}
+	open := false
+	for i, v := range s.peer.view.Volumes {
+		ids := a.ids(i, s.peer.name)
+		if (ids.Current^v.UUIDs.Current)&^1 != 0 {
+			return nil
+		}
+		open = open || ids.Bitmap != 0
+	}
+	if !open {
+		return nil
+	}
+	r.finishLocked(s, a)
+	return a.save()
 }
 
 // uncrashLocked forgets a crash whose consequences are dealt with. Called with mu held.
