@@ -111,7 +111,7 @@ func TestSimultaneousDial(t *testing.T) {
 		dialledByAlice := 0
 		for i := range 100 {
 			var both sync.WaitGroup
-			lead := time.Duration(w.rng.Int64N(int64(60 * time.Millisecond)))
+			lead := time.Duration(rand.Int64N(int64(60 * time.Millisecond)))
 			both.Go(func() { time.Sleep(lead); alice.Want("bob", true) })
 			both.Go(func() { time.Sleep(30 * time.Millisecond); bob.Want("alice", true) })
 			both.Wait()

@@ -13,7 +13,7 @@ import (
 	"drship/wan/frame"
 )
 
-const modelSize = 256 << 10
+const modelSize = 64 << 10
 
 // model is the contents of two volumes, applied to byte by byte.
 type model [2][]byte
@@ -111,7 +111,7 @@ func TestUnpackedEqualsOriginals(t *testing.T) {
 				o := Options{Codec: codec, Level: int(alg), Digest: alg, Fold: fold}
 				t.Run(fmt.Sprintf("%v/%v/%v", codec, alg, fold), func(t *testing.T) {
 					enc := mustEncoder(t, o)
-					for seed := range uint64(12) {
+					for seed := range uint64(8) {
 						checkEqual(t, enc, dec, randomRecords(rand.New(rand.NewPCG(seed, 1)), 1+int(seed*seed)), arena, seed)
 					}
 				})
@@ -302,7 +302,7 @@ func TestFlippedBitsAreFound(t *testing.T) {
 		}
 		want := newModel()
 		want.apply(recs)
-		step := max(1, len(b.Payload)/2000)
+		step := max(1, len(b.Payload)/500)
 		for i := 0; i < len(b.Payload); i += step {
 			b.Payload[i] ^= 1 << (i % 8)
 			got, err := dec.Batch(b, nil)
