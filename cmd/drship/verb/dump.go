@@ -35,18 +35,18 @@ func (a *app) dump() *cobra.Command {
 		if quiet {
 			return nil
 		}
-		return a.dumpConfig(c, xml)
+		return a.dumpConfig(c, args, xml)
 	}
 	return cmd
 }
 
-func (a *app) dumpConfig(c *config.Config, xml bool) error {
+func (a *app) dumpConfig(c *config.Config, resources []string, xml bool) error {
 	var out bytes.Buffer
 	dump := c.DumpWith
 	if xml {
 		dump = c.DumpXMLWith
 	}
-	if err := dump(&out, config.DumpOptions{Node: a.node.Node}); err != nil {
+	if err := dump(&out, config.DumpOptions{Node: a.node.Node, Resources: onlyNamed(resources)}); err != nil {
 		return fmt.Errorf("dump configuration: %w", err)
 	}
 	if _, err := out.WriteTo(a.deps.Stdout); err != nil {
@@ -55,7 +55,15 @@ func (a *app) dumpConfig(c *config.Config, xml bool) error {
 	return nil
 }
 
-// loadConfig reads the configuration, and keeps only the named resources where there are names.
+// onlyNamed is nil, for everything, where no name is given or all is.
+func onlyNamed(resources []string) []string {
+	if len(resources) == 0 || slices.Contains(resources, control.All) {
+		return nil
+	}
+	return resources
+}
+
+// loadConfig reads the configuration, and checks that it has the named resources.
 func (a *app) loadConfig(resources []string) (*config.Config, error) {
 	if a.node.ConfigFile == "" {
 		return nil, &control.Error{Text: "no configuration file: neither " + usualConfigs[0] + " nor " + usualConfigs[1] + " is there",
@@ -69,16 +77,11 @@ func (a *app) loadConfig(resources []string) (*config.Config, error) {
 	if err != nil {
 		return nil, &usageError{err: err, command: "drship dump"}
 	}
-	wanted := names(targets)
-	if wanted == nil {
-		return c, nil
-	}
-	for _, name := range wanted {
+	for _, name := range names(targets) {
 		if c.Resource(name) == nil {
 			return nil, unknownResource(name, a.node.ConfigFile)
 		}
 	}
-	c.Resources = slices.DeleteFunc(c.Resources, func(r *config.Resource) bool { return !slices.Contains(wanted, r.Name) })
 	return c, nil
 }
 

@@ -32,6 +32,9 @@ func (a *app) events2() *cobra.Command {
 		if err != nil {
 			return &usageError{err: err, command: cmd.CommandPath()}
 		}
+		if a.drbd {
+			o.Shape = face.Shape84
+		}
 		return a.events(cmd.Context(), names(targets), now, o)
 	}
 	return cmd

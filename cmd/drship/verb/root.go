@@ -63,6 +63,7 @@ type app struct {
 	client  control.API
 	entered bool // a verb was found and its options were understood
 	release func()
+	drbd    bool // called by a name of DRBD's: its shapes, without what is ours
 }
 
 // Main runs the program and returns its exit code. Called by one of DRBD's names (a link), it takes that program's arguments.

@@ -40,7 +40,10 @@ func (a *app) status() *cobra.Command {
 		if err != nil {
 			return &usageError{err: err, command: cmd.CommandPath()}
 		}
-		f.text.Ours = true
+		f.text.Ours = !a.drbd
+		if a.drbd {
+			f.text.Shape = face.Shape84
+		}
 		if f.watch {
 			return a.watchStatus(cmd.Context(), names(targets), f)
 		}
@@ -48,7 +51,7 @@ func (a *app) status() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if len(rs) == 0 && !f.json {
+		if len(rs) == 0 && !f.json && !a.drbd {
 			fmt.Fprintln(a.deps.Stderr, "# No resource is up. Bring one up with: drship up {all|RES}")
 		}
 		return f.print(a.deps.Stdout, rs)

@@ -1,0 +1,70 @@
+package verb
+
+import (
+	"context"
+	"strings"
+)
+
+// metaCommands maps drbdmeta's commands to verbs of drship. Metadata lives in the state directory: what only makes sense for
+// metadata on a disk is refused.
+var metaCommands = map[string]string{
+	"get-gi": "get-gi", "show-gi": "show-gi", "outdate": "outdate", "invalidate": "invalidate", "create-md": "create-md", "dstate": "dstate",
+}
+
+// runDrbdmeta answers for drbdmeta [--force] DEVICE FORMAT [FORMAT ARGS…] COMMAND [ARGS…].
+func runDrbdmeta(ctx context.Context, d Deps) int {
+	c := newCompat("drbdmeta", d, exitHard)
+	var words []string
+	args := d.Args[1:]
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "--force" || arg == "-f":
+			c.options = append(c.options, "--force")
+		case arg == "--node-id" || arg == "--peer-max-bio-size" || arg == "--al-stripes" || arg == "--al-stripe-size-kB":
+			i++ // its value; of no meaning here
+		case strings.HasPrefix(arg, "-"):
+		default:
+			words = append(words, arg)
+		}
+	}
+	line, err := c.metaLine(words)
+	if err != nil {
+		return c.report(err)
+	}
+	return c.run(ctx, line...)
+}
+
+// formatArgs is how many words follow each format's name.
+var formatArgs = map[string]int{"v06": 1, "v07": 2, "v08": 2, "v09": 2}
+
+func (c *compat) metaLine(words []string) ([]string, error) {
+	if len(words) < 2 {
+		return nil, c.usage("\nUSAGE: drbdmeta [--force] DEVICE FORMAT [FORMAT ARGS...] COMMAND [CMD ARGS...]\n")
+	}
+	skip, ok := formatArgs[words[1]]
+	if !ok {
+		return nil, c.usage("drbdmeta: Unknown format '%s'.", words[1])
+	}
+	if len(words) < 3+skip {
+		return nil, c.usage("drbdmeta: command missing")
+	}
+	command := words[2+skip]
+	verb, ok := metaCommands[command]
+	if !ok {
+		return nil, c.usage("drbdmeta: command '%s' has no meaning here: metadata lives in the state directory", command)
+	}
+	c.verb = verb
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	object, err := c.object(words[:1])
+	if err != nil {
+		return nil, err
+	}
+	line := []string{verb}
+	if verb == "create-md" {
+		line = append(line, c.options...)
+	}
+	return append(line, object), nil
+}
