@@ -102,7 +102,7 @@ func (s *socket) dial(p *peer) (addr string, err error) {
 	if err != nil {
 		return p.addr, err
 	}
-	conn, err := s.tr.Dial(ctx, to, s.e.cfg.Trust.tlsConfig(p.name), s.e.quicConfig(false))
+	conn, err := s.tr.Dial(ctx, to, s.e.cfg.Trust.dialConfig(p.name), s.e.quicConfig(false))
 	if err != nil {
 		return to.String(), fromQUIC(err)
 	}

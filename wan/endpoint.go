@@ -105,12 +105,12 @@ func (e *Endpoint) Run(ctx context.Context) error {
 		err = fmt.Errorf("listen at %s: %w", e.cfg.Listen, err)
 		e.listenFailed(err)
 		pause.failed(time.Now(), false)
-		e.sleep(ctx, time.Until(pause.notBefore))
+		wait(ctx, time.Until(pause.notBefore))
 	}
 	return nil
 }
 
-func (e *Endpoint) sleep(ctx context.Context, d time.Duration) {
+func wait(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -145,7 +145,7 @@ func (e *Endpoint) listen(ctx context.Context) error {
 	}}
 	// Closing the transport tells nobody; by then every connection was closed and told.
 	defer s.tr.Close()
-	ln, err := s.tr.Listen(e.cfg.Trust.tlsConfig(""), e.quicConfig(true))
+	ln, err := s.tr.Listen(e.cfg.Trust.listenConfig(func(addr string, err error) { e.reject("", addr, err) }), e.quicConfig(true))
 	if err != nil {
 		return err
 	}

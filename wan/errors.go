@@ -184,7 +184,12 @@ const (
 
 func fromTransport(t *quic.TransportError) error {
 	switch {
-	case errors.Is(t, ErrAuth):
+	case errors.Is(t, ErrAuth): // our own finding, without the transport's words around it
+		for _, err := range t.Unwrap() {
+			if errors.Is(err, ErrAuth) {
+				return err
+			}
+		}
 		return t
 	case t.ErrorCode == cryptoErrors+alertNoApplicationProto:
 		return fmt.Errorf("%w: %w", ErrVersion, t)

@@ -53,7 +53,7 @@ func (s *stranger) dial(to string) (*quic.Conn, *quic.Stream) {
 	if v4 := addr.IP.To4(); v4 != nil {
 		addr.IP = v4
 	}
-	conn, err := s.tr.Dial(s.t.Context(), addr, s.e.cfg.Trust.tlsConfig("alice"), &quic.Config{})
+	conn, err := s.tr.Dial(s.t.Context(), addr, s.e.cfg.Trust.dialConfig("alice"), &quic.Config{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestManInTheMiddle(t *testing.T) {
 	alice := start(t, config("alice", "bob", ""))
 	alice.Want("bob", true)
 	mallory := newStranger(t, config("mallory", "alice", ""))
-	ln, err := mallory.tr.Listen(mallory.e.cfg.Trust.tlsConfig(""), &quic.Config{})
+	ln, err := mallory.tr.Listen(mallory.e.cfg.Trust.listenConfig(func(string, error) {}), &quic.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestProofsAreNotReflected(t *testing.T) {
 func TestHangingPeer(t *testing.T) {
 	simulate(t, time.Millisecond, 0, func(t *testing.T, w *world) {
 		hung := newStranger(t, w.config("alice", "bob", aliceAddr, ""))
-		ln, err := hung.tr.Listen(hung.e.cfg.Trust.tlsConfig(""), &quic.Config{})
+		ln, err := hung.tr.Listen(hung.e.cfg.Trust.listenConfig(func(string, error) {}), &quic.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -306,7 +306,7 @@ func TestCrowd(t *testing.T) {
 	}
 	refused := 0
 	for range maxStrangersFromIP + 5 {
-		conn, err := s.tr.Dial(t.Context(), to, s.e.cfg.Trust.tlsConfig("alice"), &quic.Config{})
+		conn, err := s.tr.Dial(t.Context(), to, s.e.cfg.Trust.dialConfig("alice"), &quic.Config{})
 		var transport *quic.TransportError
 		switch {
 		case err == nil:

@@ -140,9 +140,28 @@ func (t Trust) check(node string, peers []Peer) (Trust, error) {
 	return t, err
 }
 
-// tlsConfig is for connections with the named peer; the empty name is for a listener, which does not know yet.
-// Certificates are pinned, so chains, names and dates mean nothing and are not looked at.
-func (t Trust) tlsConfig(peer string) *tls.Config {
+// dialConfig is for a connection to the named peer.
+func (t Trust) dialConfig(peer string) *tls.Config {
+	return t.tlsConfig(func(cs tls.ConnectionState) error { return t.checkPin(peer, cs) })
+}
+
+// listenConfig is for a listener, which does not know yet who calls. rejected is told of those that it turns away.
+func (t Trust) listenConfig(rejected func(addr string, err error)) *tls.Config {
+	c := t.tlsConfig(t.checkAnyPin)
+	c.GetConfigForClient = func(call *tls.ClientHelloInfo) (*tls.Config, error) {
+		return t.tlsConfig(func(cs tls.ConnectionState) error {
+			err := t.checkAnyPin(cs)
+			if err != nil {
+				rejected(call.Conn.RemoteAddr().String(), err)
+			}
+			return err
+		}), nil
+	}
+	return c
+}
+
+// tlsConfig is for either side. Certificates are pinned, so chains, names and dates mean nothing and are not looked at.
+func (t Trust) tlsConfig(verify func(tls.ConnectionState) error) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		Certificates:           []tls.Certificate{t.Certificate},
@@ -151,12 +170,7 @@ func (t Trust) tlsConfig(peer string) *tls.Config {
 		InsecureSkipVerify:     true, // VerifyConnection does it
 		ClientAuth:             tls.RequireAnyClientCert,
 		SessionTicketsDisabled: true, // each connection shows its certificate
-		VerifyConnection: func(cs tls.ConnectionState) error {
-			if peer != "" {
-				return t.checkPin(peer, cs)
-			}
-			return t.checkAnyPin(cs)
-		},
+		VerifyConnection:       verify,
 	}
 }
 

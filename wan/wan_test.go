@@ -226,6 +226,7 @@ func TestPinsOnly(t *testing.T) {
 	mallory := start(t, wrong)
 	mallory.Want("alice", true)
 	mallory.awaitErr(EventDialFailed, ErrAuth)
+	alice.awaitErr(EventRejected, ErrAuth)
 	mallory.stop()
 
 	wrong = cb
