@@ -114,7 +114,7 @@ func (c *compat) report(err error) int {
 	_, hint, code := explain(c.program, err)
 	e, ok := errors.AsType[*control.Error](err)
 	switch {
-	case ok && e.Code != 0:
+	case ok && (e.Code != 0 || e.Exit == exitMetadata):
 		c.refused(e, code)
 		return code
 	case hint != "":
@@ -140,15 +140,31 @@ func (c *compat) refused(e *control.Error, code int) {
 	} else {
 		fmt.Fprintln(&b, subject.Error())
 	}
-	if more := kernelInfo(c.verb, e); more != "" {
+	if more := kernelInfo(c.verb, e); more != "" && e.Code != 0 {
 		fmt.Fprintf(&b, "additional info from kernel:\n%s\n", more)
+	} else if more != "" {
+		fmt.Fprintln(&b, more)
 	}
 	if r := c.resource(e.What); r != nil && c.program == "drbdadm" {
 		if calls := c.calls(c.verb, r, target{resource: r.Name, volume: control.AnyVolume}); len(calls) > 0 {
-			fmt.Fprintf(&b, "Command '%s' terminated with exit code %d\n", calls[len(calls)-1], code)
+			fmt.Fprintf(&b, "Command '%s' terminated with exit code %d\n", withoutSecret(calls[len(calls)-1]), code)
+		}
+		if c.verb == "create-md" {
+			fmt.Fprintf(&b, "drbdadm create-md %s: exited with code %d\n", r.Name, code)
 		}
 	}
 	io.WriteString(c.deps.Stderr, b.String()) //nolint:errcheck // there is nobody else to tell
+}
+
+// withoutSecret hides what a failure must not carry into logs; a dry run, which is asked for, shows it as drbdadm does.
+func withoutSecret(call string) string {
+	words := strings.Fields(call)
+	for i, w := range words {
+		if strings.HasPrefix(w, "--shared-secret=") {
+			words[i] = "--shared-secret=..."
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // perMinor are the verbs that 8.4 addresses to a minor, and names it in what it prints.

@@ -130,6 +130,25 @@ func TestRefusalsAsRecorded(t *testing.T) {
 	}
 }
 
+func TestFailedCalls(t *testing.T) {
+	f := &fakeNode{answer: func(r control.Request) (control.Reply, error) {
+		return control.Reply{Results: []control.Result{{Resource: r.Resource, Exit: 40, Text: "metadata is there", Hint: "use --force"}}}, nil
+	}}
+	f.serve(t)
+	want := result{err: "r0: metadata is there\nuse --force\nCommand 'drbdmeta 0 v08 /dev/backing internal create-md' terminated with exit code 40\n" +
+		"drbdadm create-md r0: exited with code 40\n", code: 40}
+	if got := as(t, f, recordedConfig, "drbdadm create-md r0"); got != want {
+		t.Errorf("create-md refused: %+v", got)
+	}
+	f.answer = func(r control.Request) (control.Reply, error) {
+		return control.Reply{}, &control.Error{Code: 125, What: r.Resource, Text: "x"}
+	}
+	secret := strings.Replace(recordedConfig, "verify-alg crc32c;", `cram-hmac-alg sha1; shared-secret "hush";`, 1)
+	if got := as(t, f, secret, "drbdadm connect r0"); got.code != 10 || strings.Contains(got.err, "hush") || !strings.Contains(got.err, "--shared-secret=...") {
+		t.Errorf("a failure tells the secret: %+v", got)
+	}
+}
+
 func TestCompatibleNamesSendRequests(t *testing.T) {
 	f := &fakeNode{status: []face.Resource{healthy("r0")}}
 	f.serve(t)

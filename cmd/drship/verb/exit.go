@@ -18,6 +18,7 @@ const (
 	exitConfig      = 10
 	exitFailed      = 10
 	exitHard        = control.ExitHard
+	exitMetadata    = 40 // drbdmeta's: create-md finds what it must not overwrite
 	exitInterrupted = 130
 )
 
