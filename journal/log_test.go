@@ -332,3 +332,28 @@ func TestLogEpochsAreBounded(t *testing.T) {
 		t.Errorf("start %v, first %v", l.Start(), first)
 	}
 }
+
+// A reader may resume inside a group, at a record without data that stands behind records with data.
+func TestLogReadsFromInsideAGroup(t *testing.T) {
+	s := openMem(t, vfs.NewMem(), Options{})
+	l := s.Log()
+	begin(t, l, 0)
+	trim := block.Record{Time: 2, Kind: block.Trim, Off: 4096, Len: 4096}
+	last := record(3, 10)
+	for _, r := range []*block.Record{record(1, 10), &trim, last} {
+		must(t, l.Submit(r))
+	}
+	must(t, l.Commit(last.Seq, false)) // one group
+	after := trim.Seq
+	after.Num--
+	recs, err := l.Read(after, 1, 1, nil)
+	must(t, err)
+	if len(recs) != 1 || !sameRecord(&recs[0], &trim) {
+		t.Fatalf("read %+v, want %+v", recs, trim)
+	}
+	recs, err = l.Read(trim.Seq, 100, 10, nil)
+	must(t, err)
+	if len(recs) != 1 || !sameRecord(&recs[0], last) {
+		t.Fatalf("read %+v, want %+v", recs, last)
+	}
+}

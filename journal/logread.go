@@ -158,16 +158,20 @@ func (r *logReader) run() error {
 			if taken := len(r.dst) - r.first; taken > 0 && (taken >= r.maxRecords || n > r.maxBytes) {
 				return false, nil
 			}
-			if n > 0 && data == nil {
-				var err error
-				if data, err = r.groupData(g); err != nil {
-					return false, err
+			var piece []byte
+			if n > 0 {
+				if data == nil {
+					var err error
+					if data, err = r.groupData(g); err != nil {
+						return false, err
+					}
 				}
+				if off+n > len(data) {
+					return false, fmt.Errorf("%w: data of group %v is short", ErrCorrupt, g.seq)
+				}
+				piece = data[off : off+n]
 			}
-			if off+n > len(data) {
-				return false, fmt.Errorf("%w: data of group %v is short", ErrCorrupt, g.seq)
-			}
-			if err := r.take(g, i, data[off:off+n]); err != nil {
+			if err := r.take(g, i, piece); err != nil {
 				return false, err
 			}
 			off += n
