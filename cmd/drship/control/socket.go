@@ -83,7 +83,8 @@ func lockRunDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("lock run directory: %w", err)
 	}
 	pid := strconv.Itoa(os.Getpid()) + "\n"
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(pid), 0)
 	}
 	if err != nil {
