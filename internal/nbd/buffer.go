@@ -33,17 +33,34 @@ func newBufferPool(budget int64) *bufferPool {
 // get returns a buffer of n bytes (1 to MaxPayload) with undefined contents. It waits for room in the budget, in
 // the order of the callers, so that a large request is not passed by small ones for ever.
 func (p *bufferPool) get(ctx context.Context, n int) (*buffer, error) {
-	class := max(bits.Len(uint(n-1)), minClass)
+	class := classOf(n)
 	if err := p.budget.Acquire(ctx, 1<<class); err != nil {
 		return nil, err
 	}
+	return p.take(class, n), nil
+}
+
+// tryGet is get for those who do not want to wait; it returns nil where get would.
+func (p *bufferPool) tryGet(n int) *buffer {
+	class := classOf(n)
+	if !p.budget.TryAcquire(1 << class) {
+		return nil
+	}
+	return p.take(class, n)
+}
+
+// take finds or makes a buffer whose size is already inside the budget.
+func (p *bufferPool) take(class, n int) *buffer {
 	b, ok := p.classes[class-minClass].Get().(*buffer)
 	if !ok {
 		b = &buffer{data: make([]byte, 1<<class), class: class}
 	}
 	b.data = b.data[:n]
-	return b, nil
+	return b
 }
+
+// classOf is the binary logarithm of the size class for n bytes.
+func classOf(n int) int { return max(bits.Len(uint(n-1)), minClass) }
 
 // put takes a buffer back; the caller must not touch it afterwards. A nil buffer is ignored.
 func (p *bufferPool) put(b *buffer) {

@@ -76,6 +76,7 @@ type replyWriter struct {
 	mu      sync.Mutex
 	room    sync.Cond // the queue was taken, or err was set
 	queue   []reply
+	queued  int // bytes of data in queue
 	limit   int
 	writing bool
 	err     error
@@ -98,20 +99,36 @@ func newReplyWriter(conn net.Conn, limit int) *replyWriter {
 	return w
 }
 
-// send takes r over. It blocks while the client takes no replies and too many wait.
-func (w *replyWriter) send(r *reply) {
+// send takes r over. With more, another reply or a flush follows soon, and r may wait for it. It blocks while the
+// client takes no replies and too many wait.
+func (w *replyWriter) send(r *reply, more bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.writing && len(w.queue) >= w.limit && w.err == nil {
 		w.room.Wait()
 	}
 	w.queue = append(w.queue, *r)
-	if w.writing {
+	w.queued += len(r.data)
+	if w.writing || more && len(w.queue) < min(heldBack, w.limit) && w.queued < maxBatch {
 		return
 	}
+	w.drain()
+}
+
+// flush sends the replies that are held back.
+func (w *replyWriter) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.writing {
+		w.drain()
+	}
+}
+
+// drain sends what is queued, until nothing is. w.mu is held, and released while it sends.
+func (w *replyWriter) drain() {
 	w.writing = true
 	for len(w.queue) > 0 {
-		w.batch, w.queue = w.queue, w.batch[:0]
+		w.batch, w.queue, w.queued = w.queue, w.batch[:0], 0
 		w.room.Broadcast()
 		err := w.err
 		w.mu.Unlock()

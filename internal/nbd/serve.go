@@ -3,14 +3,16 @@ package nbd
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 )
 
-// serve carries a request out and sends the reply. An error of the export goes to the client; the connection stays.
-func (s *session) serve(q *request) {
-	var r reply
+// serve carries a request out and makes the reply. An error of the export goes to the client; the connection stays.
+func (s *session) serve(q *request, r *reply) {
 	err := q.err
 	if err == nil {
-		err = s.execute(q, &r)
+		begin := time.Now()
+		err = s.execute(q, r)
+		s.role.timed(time.Since(begin))
 	}
 	s.buffers.put(q.buf)
 	q.buf = nil
@@ -20,7 +22,6 @@ func (s *session) serve(q *request) {
 	case r.n == 0:
 		r.simple(q.cookie, 0)
 	}
-	s.replies.send(&r)
 }
 
 // execute carries a checked request out; it fills r where the reply has a payload.
@@ -58,7 +59,7 @@ func (s *session) read(q *request, r *reply) error {
 		}
 		return nil
 	}
-	buf, err := s.buffers.get(s.ctx, int(q.length))
+	buf, err := s.buffer(int(q.length))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrShutdown, err)
 	}

@@ -40,7 +40,7 @@ type session struct {
 	draining atomic.Bool   // new requests are answered with ErrShutdown
 	idle     chan struct{} // gets a token when draining and nothing is in flight
 
-	lone lone
+	role role
 
 	workers sync.WaitGroup
 	mu      sync.Mutex
@@ -63,7 +63,7 @@ func newSession(srv *Server, n *negotiation, c *chosen) *session {
 		limit:   srv.cfg.MaxInFlight,
 		buffers: srv.buffers,
 		idle:    make(chan struct{}, 1),
-		lone:    lone{wake: make(chan struct{}, 1), stop: make(chan struct{})},
+		role:    role{wake: make(chan struct{}, 1), stop: make(chan struct{})},
 	}
 	w := newReplyWriter(n.conn, srv.cfg.MaxInFlight)
 	w.stall, w.buffers = s.stall, s.buffers
@@ -93,7 +93,7 @@ func (s *session) run(ctx context.Context) error {
 	s.spawn()
 	s.mu.Unlock()
 	s.workers.Wait()
-	close(s.lone.stop)
+	close(s.role.stop)
 	<-guarded
 	if s.late != nil {
 		s.late.Stop()
@@ -143,22 +143,26 @@ func (s *session) spawn() {
 }
 
 // work is a worker's life: it comes with the reading role, reads one request, hands the role over, serves the
-// request, and waits for the role again. A lone request is served first and the role kept.
+// request, and waits for the role again. Where that is better it serves the request first and keeps the role.
 func (s *session) work(wake chan struct{}) {
 	var q request
 	for {
 		err := s.next(&q)
 		if err != nil {
+			s.replies.flush()
 			s.end(err)
 			return
 		}
-		if s.isLone(&q) {
-			if s.serveLone(&q) {
+		if s.keepsRole(&q) {
+			if s.serveInRole(&q) {
 				continue
 			}
 		} else {
+			s.replies.flush()
 			s.handOver()
-			s.serveTimed(&q)
+			var r reply
+			s.serve(&q, &r)
+			s.replies.send(&r, false)
 		}
 		if !s.takeRole(wake) {
 			return
@@ -273,7 +277,7 @@ func (s *session) take(q *request) error {
 	if q.err != nil {
 		return s.skip(int64(q.length))
 	}
-	buf, err := s.buffers.get(s.ctx, int(q.length))
+	buf, err := s.buffer(int(q.length))
 	if err != nil {
 		return err
 	}
@@ -327,6 +331,15 @@ func (s *session) payload(p []byte) error {
 		p = p[len(step):]
 	}
 	return nil
+}
+
+// buffer gets memory for a payload. Before it waits for some, it lets go of what replies that are held back occupy.
+func (s *session) buffer(n int) (*buffer, error) {
+	if b := s.buffers.tryGet(n); b != nil {
+		return b, nil
+	}
+	s.replies.flush()
+	return s.buffers.get(s.ctx, n)
 }
 
 // skip reads n bytes of a refused payload and forgets them.

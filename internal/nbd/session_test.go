@@ -210,7 +210,7 @@ func TestSlowRequestHoldsUpNoOther(t *testing.T) {
 	held, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	p := start(t, serving(m), false)
-	for range 2 * loneStreak { // now requests count as lone
+	for range 2 * loneStreak { // requests count as lone from then on
 		p.alive(false)
 	}
 	m.block = func(_ context.Context, op string) error {
@@ -231,6 +231,58 @@ func TestSlowRequestHoldsUpNoOther(t *testing.T) {
 	if a := p.answer(0); a.cookie != 1 {
 		t.Fatalf("answer %+v", a)
 	}
+}
+
+// TestHeldBackReplyIsSent sends two requests in one piece; the first reply would wait for the second request, which hangs.
+func TestHeldBackReplyIsSent(t *testing.T) {
+	m := newMemory(4096)
+	release := make(chan struct{})
+	m.block = func(_ context.Context, op string) error {
+		if op == "trim" {
+			<-release
+		}
+		return nil
+	}
+	p := start(t, serving(m), false)
+	p.write(requestBytes(CmdWrite, 0, 1, 0, 1, 1), requestBytes(CmdTrim, 0, 2, 0, 1), requestBytes(CmdWrite, 0, 3, 0, 1, 1))
+	got := map[uint64]bool{p.answer(0).cookie: true}
+	got[p.answer(0).cookie] = true
+	if !got[1] || !got[3] {
+		t.Errorf("answers %v", got)
+	}
+	close(release)
+	if a := p.answer(0); a.cookie != 2 {
+		t.Errorf("answer %+v", a)
+	}
+}
+
+// TestBudgetIsSharedByOneBatch asks in one piece for more than the budget holds: replies held back must not keep
+// the memory that the next request waits for.
+func TestBudgetIsSharedByOneBatch(t *testing.T) {
+	server, client := net.Pipe()
+	defer client.Close()
+	m := newMemory(1 << 20)
+	srv := NewServer(serving(m))
+	srv.buffers = newBufferPool(64 << 10)
+	done := make(chan error, 1)
+	go func() { done <- srv.ServeConn(context.Background(), server) }()
+	client.SetDeadline(time.Now().Add(20 * time.Second))
+	p := &peer{t: t, c: client, done: done}
+	p.read(18)
+	p.write(be(ClientFixedNewstyle))
+	p.mustAck(OptGo, goData("r0"))
+	var all []byte
+	for i := range uint64(100) {
+		all = append(all, requestBytes(CmdRead, 0, i, i*4096, 32<<10)...)
+	}
+	go client.Write(all)
+	for range 100 {
+		if a := p.answer(32 << 10); a.code != 0 {
+			t.Fatalf("answer %+v", a)
+		}
+	}
+	client.Close()
+	<-done
 }
 
 // TestInFlightIsBounded holds as many requests as are allowed: the server takes no further one until one is answered.
