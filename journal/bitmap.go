@@ -159,12 +159,18 @@ func (m *Bitmap) setInPage(p uint32, first, end uint64) {
 		m.pages[p] = page
 		m.partial.Add(p)
 	}
-	had := page.CardinalityInRange(first, end)
-	if had == end-first {
+	var added uint64
+	if end == first+1 { // a write of one block: much the most frequent
+		if page.CheckedAdd(uint32(first)) {
+			added = 1
+		}
+	} else if added = end - first - page.CardinalityInRange(first, end); added > 0 {
+		page.AddRange(first, end)
+	}
+	if added == 0 {
 		return
 	}
-	page.AddRange(first, end)
-	m.count += end - first - had
+	m.count += added
 	m.dirty.Add(p)
 	m.settle(p, page)
 }

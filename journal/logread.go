@@ -60,6 +60,8 @@ type logReader struct {
 	first                int // len(dst) at the beginning
 
 	groups, data *pebble.Iterator
+	group        groupView
+	key          [seqKeyLen]byte
 }
 
 // open positions the reader behind after; groups stays nil if there is nothing to read. The gate is held until close.
@@ -108,14 +110,14 @@ func (r *logReader) eachGroup(fn func(g *groupView) (more bool, err error)) erro
 		if err != nil {
 			return fmt.Errorf("read headers: %w", err)
 		}
-		g, err := parseGroup(r.groups.Key(), v)
-		if err != nil {
+		if r.group, err = parseGroup(r.groups.Key(), v); err != nil {
 			return err
 		}
+		g := &r.group
 		if g.seq.Num < r.next || g.first() > r.next {
 			return r.gap()
 		}
-		more, err := fn(&g)
+		more, err := fn(g)
 		if err != nil || !more {
 			return err
 		}
@@ -185,7 +187,7 @@ func (r *logReader) run() error {
 func (r *logReader) take(g *groupView, i int, data []byte) error {
 	rec := g.record(i)
 	h := g.header(i)
-	if le.Uint32(h) != recordSum(h, rec.Seq, data) {
+	if le.Uint32(h) != recordSum(h, data) {
 		return fmt.Errorf("%w: record %v: checksum does not match", ErrCorrupt, rec.Seq)
 	}
 	if len(data) > 0 {
@@ -199,8 +201,8 @@ func (r *logReader) take(g *groupView, i int, data []byte) error {
 
 // groupData is the data of a group, valid until the next call.
 func (r *logReader) groupData(g *groupView) ([]byte, error) {
-	var key [seqKeyLen]byte
-	putSeqKey(key[:], keyData, g.seq)
+	key := r.key[:]
+	putSeqKey(key, keyData, g.seq)
 	ok := false
 	if r.data == nil {
 		it, err := r.l.s.iter([]byte{keyData})
@@ -208,11 +210,11 @@ func (r *logReader) groupData(g *groupView) ([]byte, error) {
 			return nil, err
 		}
 		r.data = it
-		ok = it.SeekGE(key[:])
-	} else if ok = r.data.Next(); ok && string(r.data.Key()) != string(key[:]) {
-		ok = r.data.SeekGE(key[:])
+		ok = it.SeekGE(key)
+	} else if ok = r.data.Next(); ok && string(r.data.Key()) != string(key) {
+		ok = r.data.SeekGE(key)
 	}
-	if !ok || string(r.data.Key()) != string(key[:]) {
+	if !ok || string(r.data.Key()) != string(key) {
 		if err := r.data.Error(); err != nil {
 			return nil, err
 		}
