@@ -20,11 +20,13 @@ type applier struct {
 	dec *reduce.Decoder
 	w   writer
 
-	written  block.Seq // everything up to it is on the disks, the last of it perhaps not synced
-	unsynced int64     // bytes written since the last flush
-	done     []uint64  // chunks written since the last flush
-	keep     *keeper   // nil where no pre-images are kept
-	arena    []byte    // where batches read back from the store are unpacked
+	written  block.Seq     // everything up to it is on the disks, the last of it perhaps not synced
+	unsynced int64         // bytes written since the last flush
+	done     []uint64      // chunks written since the last flush
+	fresh    []VolumeRange // their ranges
+	unsure   bool          // an earlier user of the disks may have left something that is not synced
+	keep     *keeper       // nil where no pre-images are kept
+	arena    []byte        // where batches read back from the store are unpacked
 
 	parked []*frame.Verify  // waiting for their position
 	end    *frame.ResyncEnd // likewise
@@ -35,7 +37,7 @@ func newApplier(t *Target, r *Run) (*applier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make decoder: %w", err)
 	}
-	a := &applier{t: t, r: r, dec: dec, written: t.Marks().Applied}
+	a := &applier{t: t, r: r, dec: dec, written: t.Marks().Applied, unsure: true}
 	if r != nil {
 		a.w.before = r.compare.wait
 	}
@@ -187,6 +189,7 @@ func (a *applier) chunk(it *item) error {
 		return err
 	}
 	a.done = append(a.done, m.ID)
+	a.fresh = append(a.fresh, VolumeRange{Volume: m.Volume, Range: block.Range{Off: m.Off, Len: int64(m.Len)}})
 	a.unsynced += int64(m.Len)
 	stats := &a.t.stats
 	stats.chunks.Add(1)
@@ -198,13 +201,13 @@ func (a *applier) chunk(it *item) error {
 // flush syncs the disks and then moves the applied mark, and tells the peer. Without anything new it does nothing.
 func (a *applier) flush() error {
 	moved := a.t.Marks().Applied != a.written
-	if !moved && len(a.done) == 0 {
+	if !moved && len(a.done) == 0 && !a.unsure {
 		return nil
 	}
 	if err := a.t.syncDisks(); err != nil {
 		return err
 	}
-	a.unsynced = 0
+	a.unsynced, a.unsure, a.fresh = 0, false, a.fresh[:0]
 	if moved {
 		if err := a.t.staging.Applied(a.written); err != nil {
 			return storeFailed("move the applied mark", err)

@@ -20,6 +20,7 @@ type checker struct {
 	dec      *reduce.Decoder
 	received block.Seq // the mark, as this stage sees it
 	waiting  bool      // batches are dropped until one follows the mark: the peer was asked for it
+	dropped  block.Seq // while waiting: where the batch that was dropped last leads to
 	tries    int       // digest failures in a row at this mark
 }
 
@@ -99,13 +100,7 @@ func (c *checker) settle(it *item) error {
 // batch accepts a batch that follows the received mark and is what its digests say.
 func (c *checker) batch(it *item, b *frame.Batch) (bool, error) {
 	if b.Prev != c.received {
-		if c.waiting {
-			c.t.stats.discarded.Add(1)
-			return false, nil
-		}
-		c.t.stats.chainBreaks.Add(1)
-		c.t.log.Warn("a batch does not follow: asking again", "received", c.received, "prev", b.Prev, "last", b.Last)
-		c.again(frame.ResendChain)
+		c.unchained(b)
 		return false, nil
 	}
 	if !b.Prev.Less(b.Last) {
@@ -116,11 +111,8 @@ func (c *checker) batch(it *item, b *frame.Batch) (bool, error) {
 	}
 	it.arena = c.r.arena(b.Codec, b.RawLen)
 	recs, err := c.dec.Batch(b, it.arena)
-	if errors.Is(err, reduce.ErrDigest) {
-		return false, c.mismatch(b, err)
-	}
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", ErrProtocol, err)
+		return false, c.mismatch(b, err)
 	}
 	for i := range recs {
 		if _, err := c.t.checkRange(recs[i].Volume, recs[i].Off, int64(recs[i].Len)); err != nil {
@@ -138,13 +130,29 @@ func (c *checker) batch(it *item, b *frame.Batch) (bool, error) {
 	return true, nil
 }
 
-// mismatch counts a batch that is not what the source packed, and asks for it again.
+// unchained drops a batch that does not follow the received mark, and asks for the right one: once, as long as what
+// is dropped is the rest of what was under way, each batch behind the one before. What is there already is no break.
+func (c *checker) unchained(b *frame.Batch) {
+	rest := c.waiting && b.Prev == c.dropped
+	c.dropped = b.Last
+	if rest || !c.received.Less(b.Last) {
+		c.t.stats.discarded.Add(1)
+		return
+	}
+	c.t.stats.chainBreaks.Add(1)
+	c.t.log.Warn("a batch does not follow: asking again", "received", c.received, "prev", b.Prev, "last", b.Last)
+	c.again(frame.ResendChain)
+}
+
+// mismatch counts a batch that is not what the source packed, however that shows (damage may hit what no digest
+// covers, and then looks malformed), and asks for it again.
 func (c *checker) mismatch(b *frame.Batch, why error) error {
 	c.t.stats.digestFailures.Add(1)
 	if c.tries++; c.tries >= maxTries {
-		return fmt.Errorf("batch %v to %v is wrong for the %dth time: %w", b.Prev, b.Last, c.tries, why)
+		return fmt.Errorf("%w: batch %v to %v, asked for %d times: %w", ErrProtocol, b.Prev, b.Last, c.tries, why)
 	}
 	c.t.log.Warn("a batch is not what its digests say: asking again", "prev", b.Prev, "last", b.Last, "try", c.tries, "error", why)
+	c.dropped = b.Last
 	c.again(frame.ResendDigest)
 	return nil
 }
@@ -169,9 +177,6 @@ func (c *checker) chunk(it *item, m *frame.Chunk) (bool, error) {
 	}
 	it.arena = c.r.arena(m.Codec, m.Len)
 	data, err := c.dec.Chunk(m, it.arena)
-	if err != nil && !errors.Is(err, reduce.ErrDigest) {
-		return false, fmt.Errorf("%w: %w", ErrProtocol, err)
-	}
 	if err != nil {
 		c.t.stats.digestFailures.Add(1)
 		c.t.log.Warn("a chunk is not what its digest says: asking again", "volume", m.Volume, "offset", m.Off, "length", m.Len, "error", err)

@@ -69,7 +69,7 @@ func (a *applier) step(ctx context.Context, items []*item) (int, error) {
 			close(items[0].done)
 		}
 	case *frame.Query:
-		err = a.r.compare.add(newJob(a.t, m, nil))
+		err = a.query(m)
 	case *frame.Verify:
 		err = a.park(m)
 	case *frame.ResyncEnd:
@@ -86,6 +86,21 @@ func (a *applier) step(ctx context.Context, items []*item) (int, error) {
 		err = a.flush()
 	}
 	return n, err
+}
+
+// query compares a run at this place. A block that is found equal counts as done for the source, so that a chunk in it
+// is synced first.
+func (a *applier) query(m *frame.Query) error {
+	r := block.Range{Off: m.Off, Len: int64(m.Len)}
+	for _, f := range a.fresh {
+		if f.Volume == m.Volume && f.Range.Overlaps(r) {
+			if err := a.flush(); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return a.r.compare.add(newJob(a.t, m, nil))
 }
 
 // writable is how many of the first items are batches and chunks that go in one group, at least one.
