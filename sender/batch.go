@@ -64,8 +64,12 @@ func (s *Stream) shipBatch(ctx context.Context) (bool, error) {
 	if full {
 		return false, nil
 	}
+	empty := p.group.emptyEpoch()
 	records, backlog, _ := p.group.log.Backlog(sent)
 	if records == 0 {
+		if sent.Less(empty) {
+			return true, s.sendStep(ctx, sent, empty)
+		}
 		return false, nil
 	}
 	limits := ship.PlanBatch(backlog)
@@ -82,6 +86,16 @@ func (s *Stream) shipBatch(ctx context.Context) (bool, error) {
 	return true, s.sendBatch(ctx, sent, recs)
 }
 
+// sendStep leads the peer into an epoch that has no record yet, so that it can reach the end of the write order.
+func (s *Stream) sendStep(ctx context.Context, prev, last block.Seq) error {
+	b, err := s.encoder.Step(prev, last, s.batch.out[:0])
+	if err != nil {
+		return fmt.Errorf("encode step to %v for %s: %w", last, s.peer.name, err)
+	}
+	s.batch.out = b.Payload
+	return s.send(ctx, b, 0)
+}
+
 func (s *Stream) sendBatch(ctx context.Context, prev block.Seq, recs []block.Record) error {
 	p := s.peer
 	var raw int64
@@ -93,21 +107,28 @@ func (s *Stream) sendBatch(ctx context.Context, prev block.Seq, recs []block.Rec
 		return fmt.Errorf("encode batch behind %v for %s: %w", prev, p.name, err)
 	}
 	s.batch.out = b.Payload
+	s.stats.Records.Add(uint64(len(recs)))
+	return s.send(ctx, b, raw)
+}
+
+// send moves the sent mark and sends a batch of raw bytes of data.
+func (s *Stream) send(ctx context.Context, b *frame.Batch, raw int64) error {
+	p := s.peer
+	end := p.group.End()
 	p.mu.Lock()
-	if p.marks.Sent != prev { // the peer asked for a resend meanwhile
+	if p.marks.Sent != b.Prev { // the peer asked for a resend meanwhile
 		p.mu.Unlock()
 		return nil
 	}
-	p.marks.Appended = p.group.log.End()
+	p.marks.Appended = end
 	p.marks.Sent = b.Last
 	s.flight.add(b.Last, raw)
-	err = p.marks.Check()
+	err := p.marks.Check()
 	p.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("ship to %s: %w", p.name, err)
 	}
 	s.stats.Batches.Add(1)
-	s.stats.Records.Add(uint64(len(recs)))
 	s.stats.Folded.Add(uint64(b.Folded))
 	s.stats.BytesRaw.Add(uint64(raw))
 	s.stats.BytesPacked.Add(uint64(len(b.Payload)))

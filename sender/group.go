@@ -75,7 +75,8 @@ type Group struct {
 	// order guards the write order: which record comes next, and for each peer whether the journal or the bitmap
 	// takes it. Nothing that can block is done under it.
 	order      sync.Mutex
-	last       block.Seq // newest record submitted
+	last       block.Seq // end of the write order: the newest record submitted, or start
+	start      block.Seq // where the epoch began; equal to last as long as it has no record
 	journaling int       // peers with tracking == byJournal
 
 	trimming sync.Mutex // one trim at a time
@@ -90,6 +91,7 @@ func New(c Config) (*Group, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &Group{log: c.Store.Log(), store: c.Store, onFull: c.OnFull, limit: c.MaxJournal, hooks: c.Hooks, logger: c.Logger, ctx: ctx, stop: stop}
 	g.last = g.log.End()
+	g.start = g.last
 	for i, d := range c.Disks {
 		g.volumes = append(g.volumes, &Volume{group: g, index: i, number: d.Number, disk: d.Disk})
 	}
@@ -130,8 +132,18 @@ func (g *Group) Begin(atLeast uint64) (block.Seq, error) {
 	if err != nil {
 		return block.Seq{}, fmt.Errorf("begin journal epoch: %w", err)
 	}
-	g.last = start
+	g.last, g.start = start, start
 	return start, nil
+}
+
+// emptyEpoch is the start of an epoch in which nothing was written yet; zero if something was.
+func (g *Group) emptyEpoch() block.Seq {
+	g.order.Lock()
+	defer g.order.Unlock()
+	if g.last != g.start {
+		return block.Seq{}
+	}
+	return g.start
 }
 
 // Open lets requests in.
@@ -193,7 +205,7 @@ func (g *Group) DropJournal(source string) error {
 	if err != nil {
 		return fmt.Errorf("drop journal: %w", err)
 	}
-	g.last = end
+	g.last, g.start = end, end
 	return nil
 }
 

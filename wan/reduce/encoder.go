@@ -93,6 +93,22 @@ func (e *Encoder) Batch(prev block.Seq, recs []block.Record, dst []byte) (*frame
 	return b, nil
 }
 
+// Step is a batch without records, from prev to last: it leads into a journal epoch in which nothing was written yet.
+func (e *Encoder) Step(prev, last block.Seq, dst []byte) (*frame.Batch, error) {
+	if !prev.Less(last) {
+		return nil, fmt.Errorf("pack step: %w: %v behind %v", ErrMalformed, last, prev)
+	}
+	b := &frame.Batch{Prev: prev, Last: last, Digest: uint8(e.opt.Digest)}
+	e.fold.reset(0)
+	e.join(nil)
+	data := e.buildTable(b)
+	at := len(dst)
+	dst = e.fill(dst, b, nil, data)
+	b.RawLen = uint32(len(dst) - at)
+	b.Payload = dst[at:len(dst):len(dst)]
+	return b, nil
+}
+
 func (e *Encoder) count(raw, packed int, c frame.Codec) {
 	e.stats.BytesPacked += uint64(raw)
 	e.stats.BytesOut += uint64(packed)

@@ -454,3 +454,26 @@ func BenchmarkBatch(b *testing.B) {
 		}
 	}
 }
+
+func TestStepHasNoRecords(t *testing.T) {
+	e, err := NewEncoder(Options{Codec: frame.CodecZstd, Digest: digest.CRC32C, Fold: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	prev, last := block.Seq{Epoch: 1 << 32, Num: 7}, block.Seq{Epoch: 2 << 32, Num: 7}
+	b, err := e.Step(prev, last, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if recs, err := d.Batch(b, nil); err != nil || len(recs) != 0 || b.Prev != prev || b.Last != last {
+		t.Errorf("step %v…%v has %d records: %v", b.Prev, b.Last, len(recs), err)
+	}
+	if _, err := e.Step(last, last, nil); err == nil {
+		t.Error("a step that leads nowhere was packed")
+	}
+}
