@@ -64,12 +64,19 @@ func newResync(blocks uint64) *resync {
 func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	p := s.peer
 	p.mu.Lock()
+	idle := s.resync == nil
+	p.mu.Unlock()
+	if idle {
+		return progress{}, nil
+	}
+	pace := s.cfg.Pace() // without p.mu: the answer may need locks that are held while p is asked for its figures
+	p.mu.Lock()
 	rs := s.resync
 	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow {
 		p.mu.Unlock()
 		return progress{}, nil
 	}
-	if wait := s.paceWait(rs); wait > 0 {
+	if wait := paceWait(rs, pace); wait > 0 {
 		p.mu.Unlock()
 		return progress{wait: wait}, nil
 	}
@@ -94,9 +101,9 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	return progress{any: true}, s.sendRun(ctx, rs, id, r)
 }
 
-// paceWait asks for the pace of this moment and says how long the next piece has to wait for it.
-func (s *Stream) paceWait(rs *resync) time.Duration {
-	if pace := s.cfg.Pace(); pace != rs.pace {
+// paceWait sets the pace of this moment and says how long the next piece has to wait for it.
+func paceWait(rs *resync, pace ship.Pace) time.Duration {
+	if pace != rs.pace {
 		rs.pace = pace
 		limit := rate.Inf
 		if pace.Rate > 0 {

@@ -208,5 +208,5 @@ func qemuIO(ctx context.Context, t *testing.T, alice *pair.Node) {
 func fio(ctx context.Context, t *testing.T, alice *pair.Node) {
 	tool := pairtest.Tool(t, "fio", "fio")
 	pairtest.Run(ctx, t, tool, "--name=verify", "--ioengine=nbd", "--uri="+alice.URI(0), "--rw=randwrite", "--bsrange=4k-64k",
-		"--size=96m", "--iodepth=32", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--randseed=11", "--fsync=64")
+		"--size=96m", "--iodepth=32", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--randseed=11", "--fsync=64", "--verify_state_save=0")
 }

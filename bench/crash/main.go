@@ -97,6 +97,9 @@ func (s settings) one(ctx context.Context, seed uint64, moments int, sum *tally)
 		return err
 	}
 	err = r.all(ctx, moments, sum)
+	if err != nil {
+		err = errors.Join(err, r.pair.Autopsy())
+	}
 	err = errors.Join(err, r.pair.Close())
 	if err != nil {
 		replay := fmt.Sprintf("make crash SEED=%d N=%d", seed, moments)

@@ -159,6 +159,25 @@ func (n *Node) Kill() error {
 	return nil
 }
 
+// Autopsy makes a daemon that still runs write where all its goroutines stand to its log, and end (SIGQUIT): for tests that failed.
+func (n *Node) Autopsy() error {
+	p := n.current()
+	if p == nil || p.ended() {
+		return nil
+	}
+	if err := errors.Join(n.Cont(), n.Signal(syscall.SIGQUIT)); err != nil {
+		return err
+	}
+	t := time.NewTimer(stopTimeout / 3)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		return nil
+	case <-t.C:
+		return n.Kill()
+	}
+}
+
 // Stop freezes the daemon (SIGSTOP): its sockets stay open and silent.
 func (n *Node) Stop() error { return n.Signal(syscall.SIGSTOP) }
 

@@ -203,6 +203,15 @@ func (p *Pair) Close() error {
 	return errors.Join(errs...)
 }
 
+// Autopsy ends every daemon with its goroutines in its log. Close comes behind it.
+func (p *Pair) Autopsy() error {
+	var errs []error
+	for _, n := range p.Nodes {
+		errs = append(errs, n.Autopsy())
+	}
+	return errors.Join(errs...)
+}
+
 // Remove deletes the scratch folder. Call it behind Close, where nothing in it is needed any more.
 func (p *Pair) Remove() error {
 	if err := os.RemoveAll(p.o.Dir); err != nil {

@@ -61,7 +61,10 @@ func end(t testing.TB, p *pair.Pair) {
 		for _, n := range p.Nodes {
 			t.Logf("log of %s: …%s", n.Name, n.Log())
 		}
-		t.Logf("kept: %s", p.Dir())
+		t.Logf("kept: %s (the logs end with where the goroutines stood)", p.Dir())
+		if err := p.Autopsy(); err != nil {
+			t.Error(err)
+		}
 	}
 	if err := p.Close(); err != nil {
 		t.Error(err)
