@@ -79,6 +79,11 @@ type Group struct {
 	start      block.Seq // where the epoch began; equal to last as long as it has no record
 	journaling int       // peers with tracking == byJournal
 
+	// found is the end of the journal as it was found when the store was opened. A crash may have come between a
+	// record and the write to the disk: up to here the disk may lack what the journal has, so a resync, which takes
+	// the disk's word for it, goes behind these records in every stream.
+	found block.Seq
+
 	trimming sync.Mutex // one trim at a time
 
 	converters sync.WaitGroup
@@ -91,7 +96,7 @@ func New(c Config) (*Group, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &Group{log: c.Store.Log(), store: c.Store, onFull: c.OnFull, limit: c.MaxJournal, hooks: c.Hooks, logger: c.Logger, ctx: ctx, stop: stop}
 	g.last = g.log.End()
-	g.start = g.last
+	g.start, g.found = g.last, g.last
 	for i, d := range c.Disks {
 		g.volumes = append(g.volumes, &Volume{group: g, index: i, number: d.Number, disk: d.Disk})
 	}

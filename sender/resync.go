@@ -72,7 +72,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	pace := s.cfg.Pace() // without p.mu: the answer may need locks that are held while p is asked for its figures
 	p.mu.Lock()
 	rs := s.resync
-	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow {
+	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow || p.marks.Sent.Less(p.group.found) {
 		p.mu.Unlock()
 		return progress{}, nil
 	}
