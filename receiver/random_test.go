@@ -12,7 +12,7 @@ import (
 func TestRandomRuns(t *testing.T) {
 	seeds := 150
 	if testing.Short() {
-		seeds = 40
+		seeds = 30
 	}
 	var total struct{ resends, finished, rollbacks, verified, spilled, crashes int }
 	for seed := range uint64(seeds) {

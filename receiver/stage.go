@@ -53,9 +53,10 @@ func groupLen(items []*item) int {
 func (s *stager) stage(items []*item) error {
 	last := s.encode(items)
 	if len(s.entries) > 0 {
+		before := s.r.t.Marks() // before, because the applier moves on meanwhile
 		err := s.r.t.staging.Append(s.entries)
 		if errors.Is(err, journal.ErrFull) {
-			return s.atLimit(items, err)
+			return s.atLimit(items, before.Applied == before.Staged, err)
 		}
 		if err != nil {
 			return storeFailed("stage batches", err)
@@ -94,15 +95,16 @@ func (s *stager) encode(items []*item) block.Seq {
 	return last
 }
 
-// atLimit stages items that did not fit at once: in halves, and a single one when the disks have caught up enough.
-func (s *stager) atLimit(items []*item, full error) error {
+// atLimit stages items that did not fit at once: in halves, and a single one when the disks have caught up enough;
+// empty says that there was nothing left for them to do.
+func (s *stager) atLimit(items []*item, empty bool, full error) error {
 	if n := len(items); n > 1 {
 		if err := s.stage(items[:n/2]); err != nil {
 			return err
 		}
 		return s.stage(items[n/2:])
 	}
-	if m := s.r.t.Marks(); m.Applied == m.Staged {
+	if empty {
 		return storeFailed("stage a batch that is larger than the limit", full)
 	}
 	select {

@@ -95,28 +95,45 @@ func (l *testLink) take() []frame.Message {
 	return msgs
 }
 
-// gatedDisk lets a crash happen between two operations only.
+// gatedDisk lets a crash happen between two operations only, and checks that what is overwritten has been kept.
 type gatedDisk struct {
 	disk.Disk
-	w *world
+	w       *world
+	volume  uint16
+	history historyStore
 }
 
 func (d *gatedDisk) WriteAt(p []byte, off int64) error {
 	d.w.gate.RLock()
 	defer d.w.gate.RUnlock()
+	d.kept(p, off)
 	return d.Disk.WriteAt(p, off)
 }
 
 func (d *gatedDisk) Zero(off, n int64, punch bool) error {
 	d.w.gate.RLock()
 	defer d.w.gate.RUnlock()
+	d.kept(make([]byte, n), off)
 	return d.Disk.Zero(off, n, punch)
 }
 
-func (d *gatedDisk) Sync() error {
-	d.w.gate.RLock()
-	defer d.w.gate.RUnlock()
-	return d.Disk.Sync()
+// kept fails the test if a block is about to change that has no pre-image although a history is open.
+func (d *gatedDisk) kept(p []byte, off int64) {
+	if _, open := d.history.Open(); !open {
+		return
+	}
+	old := make([]byte, len(p))
+	if err := d.ReadAt(old, off); err != nil {
+		d.w.t.Error(err)
+	}
+	for len(p) > 0 {
+		n := min(int(block.Size-off%block.Size), len(p))
+		if blk := uint64(off / block.Size); !bytes.Equal(p[:n], old[:n]) && !d.history.Saved(d.volume, blk) {
+			d.w.t.Errorf("block %d of volume %d is overwritten and was not kept", blk, d.volume)
+			return
+		}
+		p, old, off = p[n:], old[n:], off+int64(n)
+	}
 }
 
 // testHooks is the target's owner during one life.
@@ -219,7 +236,7 @@ func (w *world) boot() {
 		Consistent: func() bool { return !w.inconsistent },
 	}
 	for v, d := range w.disks {
-		c.Volumes = append(c.Volumes, Volume{Number: uint16(v), Disk: &gatedDisk{Disk: d, w: w}})
+		c.Volumes = append(c.Volumes, Volume{Number: uint16(v), Disk: &gatedDisk{Disk: d, w: w, volume: uint16(v), history: w.store.History()}})
 	}
 	var err error
 	w.target, err = newTarget(c, &gatedStaging{w.store.Staging(), w}, &gatedHistory{w.store.History(), w})

@@ -1,0 +1,188 @@
+package receiver
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"testing"
+
+	"drship/internal/block"
+	"drship/internal/disk"
+	"drship/journal"
+	"drship/wan/frame"
+)
+
+// TestRollback goes back from the middle of a resync that was interrupted and resumed, to the byte.
+func TestRollback(t *testing.T) {
+	p := newPair(t, journal.Options{}, nil)
+	p.start(frame.ModeJournal)
+	p.handle(p.batch(0, fill(1, 16)))
+	p.applied()
+	point := p.at
+	if err := p.run.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for session := range 2 {
+		p.start(frame.ModeResync)
+		p.handle(p.chunk(1, 4+session, fill(9, 2)))
+		p.handle(p.batch(10+session, fill(8, 1)))
+		p.handle(&frame.Chunk{ID: 2, Off: 14 * block.Size, Len: 4 * block.Size, Zero: true}) // 16 and 17 are zeroes already
+		p.applied()
+		if at, open := p.target.CanRollback(); !open || at != point {
+			t.Fatalf("session %d: way back to %v (%v), want %v", session, at, open, point)
+		}
+		if err := p.run.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ranges, err := p.target.Rollback(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := func(first, n int64) VolumeRange {
+		return VolumeRange{Range: block.Range{Off: first * block.Size, Len: n * block.Size}}
+	}
+	if want := []VolumeRange{whole(4, 3), whole(10, 2), whole(14, 2)}; !slices.Equal(ranges, want) {
+		t.Errorf("differs in %v, want %v", ranges, want)
+	}
+	p.holds(0, fill(1, 16))
+	p.holds(16, fill(0, 48))
+	if m := p.target.Marks(); m != (Marks{point, point, point}) {
+		t.Errorf("marks %+v", m)
+	}
+	if _, err := p.target.Rollback(t.Context()); !errors.Is(err, ErrNoHistory) {
+		t.Errorf("a second time: %v", err)
+	}
+}
+
+// TestRollbackDropsStaged: batches that are staged and not applied are part of what differs.
+func TestRollbackDropsStaged(t *testing.T) {
+	p := newPair(t, journal.Options{}, nil)
+	p.faults.Add(disk.Fault{Ops: disk.OpRead, Off: 20 * block.Size, Len: block.Size, Err: syscall.EIO}) // before it is kept
+	p.start(frame.ModeResync)
+	p.handle(p.pack(p.at,
+		block.Record{Seq: block.Seq{Epoch: 1, Num: 1}, Kind: block.Write, Off: 20 * block.Size, Len: block.Size, Data: fill(8, 1)},
+		block.Record{Seq: block.Seq{Epoch: 1, Num: 2}, Kind: block.Trim, Off: 30 * block.Size, Len: 2 * block.Size}))
+	if err := p.failed(); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	if m := p.target.Marks(); m.Staged.Num != 2 || !m.Applied.IsZero() {
+		t.Fatalf("marks %+v", m)
+	}
+	ranges, err := p.target.Rollback(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := covered(ranges); !got[20] || !got[30] || !got[31] {
+		t.Errorf("differs in %v", ranges)
+	}
+	p.holds(0, fill(0, 64))
+	if m := p.target.Marks(); m != (Marks{}) {
+		t.Errorf("marks %+v", m)
+	}
+}
+
+func covered(ranges []VolumeRange) map[int]bool {
+	out := make(map[int]bool)
+	for _, r := range ranges {
+		for b := r.Range.Off / block.Size; b < r.Range.End()/block.Size; b++ {
+			out[int(b)] = true
+		}
+	}
+	return out
+}
+
+// TestResyncEnds: the owner is told when everything is on the disk, and then the way back is dropped and the peer told.
+func TestResyncEnds(t *testing.T) {
+	p := newPair(t, journal.Options{}, nil)
+	p.start(frame.ModeResync)
+	p.handle(p.chunk(1, 0, fill(3, 8)))
+	b := p.batch(1, fill(4, 1))
+	p.handle(&frame.ResyncEnd{At: p.at})
+	said(p, func(a *frame.ChunkAck) bool { return slices.Equal(a.IDs, []uint64{1}) })
+	if len(p.happened()) != 0 {
+		t.Fatal("finished before its position was applied")
+	}
+	p.handle(b)
+	if d := said[*frame.ResyncDone](p, nil); d.At != p.at {
+		t.Errorf("done at %v", d.At)
+	}
+	if _, open := p.target.CanRollback(); open || !slices.Equal(p.happened(), []string{"finished"}) {
+		t.Errorf("way back %v, told %v", open, p.happened())
+	}
+	clone := p.disk.CrashClone() // all of it is durable
+	got := make([]byte, 8*block.Size)
+	if err := clone.ReadAt(got, 0); err != nil || !slices.Equal(got, slices.Concat(fill(3, 1), fill(4, 1), fill(3, 6))) {
+		t.Errorf("a crash after the end loses something (%v)", err)
+	}
+}
+
+// TestHistoryFull: said once; the resync goes on to its end; an interrupted one begins no way back to nowhere.
+func TestHistoryFull(t *testing.T) {
+	p := newPair(t, journal.Options{MaxHistory: 6 * block.Size}, nil)
+	p.start(frame.ModeJournal)
+	p.handle(p.batch(0, incompressible(32)))
+	p.applied()
+	if err := p.run.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	p.start(frame.ModeResync)
+	for i := range 16 {
+		p.handle(p.chunk(uint64(i), 2*i, fill(byte(i+1), 2)))
+	}
+	for acked := 0; acked < 16; {
+		acked += len(said[*frame.ChunkAck](p, nil).IDs)
+	}
+	for range 2 {
+		if _, open := p.target.CanRollback(); open {
+			t.Fatal("there is no way back any more")
+		}
+		if err := p.run.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		p.start(frame.ModeResync)
+		said[*frame.Ack](p, nil)
+	}
+	p.handle(&frame.ResyncEnd{At: p.at})
+	said[*frame.ResyncDone](p, nil)
+	if got := p.happened(); !slices.Equal(got, []string{"history", "finished"}) {
+		t.Errorf("told %v", got)
+	}
+	for i := range 16 {
+		p.holds(2*i, fill(byte(i+1), 2))
+	}
+	if err := p.run.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	p.start(frame.ModeResync) // consistent again: this one may go back
+	p.handle(p.chunk(1, 0, fill(99, 1)))
+	said[*frame.ChunkAck](p, nil)
+	if _, open := p.target.CanRollback(); !open {
+		t.Error("no way back in a new resync")
+	}
+}
+
+// TestZeroesOfAllTheDisk: long ranges of zeroes keep only what they change.
+func TestZeroesOfAllTheDisk(t *testing.T) {
+	p := newPair(t, journal.Options{}, nil)
+	p.start(frame.ModeJournal)
+	p.handle(p.batch(5, fill(1, 2)))
+	p.applied()
+	if err := p.run.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	p.start(frame.ModeResync)
+	p.handle(&frame.Chunk{ID: 1, Len: pairSize, Zero: true})
+	said[*frame.ChunkAck](p, nil)
+	if n := p.target.Stats().Images; n != 2 {
+		t.Errorf("%d blocks kept, want 2", n)
+	}
+	p.holds(0, fill(0, 64))
+	if err := p.run.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.target.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.holds(5, fill(1, 2))
+}
