@@ -98,7 +98,11 @@ func (m *model) check(t *testing.T, b *Bitmap) {
 
 // Random operations against the model, with flushes, crashes and opens in between.
 func TestBitmapAgainstModel(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
 		rng := seeded(t, seed)
 		fsys := vfs.NewCrashableMem()
 		size := gib - rng.Int64N(300<<20)

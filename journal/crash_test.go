@@ -206,7 +206,7 @@ func (g *ledger) step(t *testing.T) {
 func TestStoreSurvivesCrashes(t *testing.T) {
 	seeds := uint64(25)
 	if testing.Short() {
-		seeds = 6
+		seeds = 4
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -163,21 +163,28 @@ func (s *Store) Rearm() error {
 		return err
 	}
 	defer s.gate.leave()
+	if err := s.leaveLow(); err != nil {
+		if isNoSpace(err) {
+			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
+		return err
+	}
+	s.sched.grant() // takes Pebble's locks, under which makeRoom may be waiting for spaceMu
+	return nil
+}
+
+func (s *Store) leaveLow() error {
 	s.spaceMu.Lock()
 	defer s.spaceMu.Unlock()
 	if !s.low.Load() {
 		return nil
 	}
 	if err := makeReserve(s.o.FS, s.path(fileReserve), s.o.Reserve); err != nil {
-		if isNoSpace(err) {
-			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
-		}
 		return err
 	}
 	s.fs.tight.Store(false)
 	s.sched.suspend(false)
 	s.low.Store(false)
-	s.sched.grant()
 	return nil
 }
 

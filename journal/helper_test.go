@@ -44,9 +44,9 @@ func crash(fsys *vfs.MemFS, percent int, rng *rand.Rand) *vfs.MemFS {
 // payload is n bytes that tell their number.
 func payload(num uint64, n int) []byte {
 	rng := rand.New(rand.NewPCG(num, 7))
-	p := make([]byte, n)
-	for i := range p {
-		p[i] = byte(rng.Uint32())
+	p := make([]byte, n, n+8)
+	for i := 0; i < n; i += 8 {
+		le.PutUint64(p[i:i+8], rng.Uint64())
 	}
 	return p
 }

@@ -34,7 +34,7 @@ func readAll(t testing.TB, l *Log, after block.Seq) []block.Record {
 	t.Helper()
 	var all []block.Record
 	for {
-		recs, err := l.Read(after, 10000, 7, nil)
+		recs, err := l.Read(after, 200000, 17, nil)
 		must(t, err)
 		if len(recs) == 0 {
 			return all

@@ -28,6 +28,9 @@ func (l *Log) Trim(upTo block.Seq) error {
 		return fmt.Errorf("trim to %v: %w", upTo, errTrimAhead)
 	}
 	p, err := l.placeAfter(upTo.Num)
+	if errors.Is(err, ErrGone) {
+		return nil // trimmed by somebody else meanwhile
+	}
 	if err != nil {
 		return fmt.Errorf("trim to %v: %w", upTo, err)
 	}

@@ -2,6 +2,8 @@ package journal
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -101,6 +103,18 @@ func TestOpenRefusesASecondOpenerAndOtherFormats(t *testing.T) {
 	must(t, s.Close())
 	if _, err := Open("r0", Options{FS: fsys}); !errors.Is(err, ErrFormat) {
 		t.Fatalf("unknown format: %v", err)
+	}
+	dir := t.TempDir()
+	real1, err := Open(dir, Options{Reserve: -1})
+	must(t, err)
+	defer real1.Close()
+	if _, err := Open(dir, Options{Reserve: -1}); !errors.Is(err, ErrLocked) {
+		t.Errorf("second opener on a real file system: %v", err)
+	}
+	file := filepath.Join(dir, "file")
+	must(t, os.WriteFile(file, nil, 0o600))
+	if _, err := Open(file, Options{Reserve: -1}); err == nil || errors.Is(err, ErrLocked) {
+		t.Errorf("a file for a directory: %v", err)
 	}
 	if err := s.SetMeta(Meta{}); !errors.Is(err, ErrClosed) {
 		t.Errorf("use after close: %v", err)

@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -158,12 +158,11 @@ func (s *Store) open() (err error) {
 	return nil
 }
 
-// lockError tells a lock that somebody holds from a directory that cannot be locked.
+// lockError tells a lock that somebody holds from a lock file that cannot be made.
 func lockError(err error) error {
-	for _, other := range []error{syscall.ENOSPC, syscall.EROFS, syscall.EIO, syscall.ENOENT, syscall.ENOTDIR, syscall.EPERM} {
-		if errors.Is(err, other) {
-			return err
-		}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return err
 	}
 	return fmt.Errorf("%w (%w)", ErrLocked, err)
 }
