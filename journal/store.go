@@ -307,15 +307,7 @@ func (s *Store) get(key []byte) ([]byte, error) {
 	return v, closer.Close()
 }
 
-// apply commits a batch; with sync it is durable when apply returns.
-func (s *Store) apply(b *pebble.Batch, sync bool) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.gate.leave()
-	return s.applyEntered(b, sync)
-}
-
+// applyEntered commits a batch; with sync it is durable when it returns. The gate is held.
 func (s *Store) applyEntered(b *pebble.Batch, sync bool) error {
 	o := pebble.NoSync
 	if sync {
