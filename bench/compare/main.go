@@ -43,9 +43,10 @@ type bench struct {
 
 // subject is a server under measurement.
 type subject struct {
-	name string
-	uri  string
-	stop func() error
+	name   string
+	uri    string
+	stop   func() error
+	settle func(context.Context) error // waits until a measurement's work is done; nil: it is when fio ends
 }
 
 // volumeSize is what is written to, in bytes: all images of all subjects fit the page cache of a small machine.
@@ -112,6 +113,11 @@ func (b *bench) group(ctx context.Context, title string, makers []maker, loads [
 					return fmt.Errorf("%s, %s: %w", s.name, w.name, err)
 				}
 				r.add(s.name, w.name, m)
+				if s.settle != nil {
+					if err := s.settle(ctx); err != nil {
+						return fmt.Errorf("%s, after %s: %w", s.name, w.name, err)
+					}
+				}
 			}
 		}
 	}

@@ -52,18 +52,15 @@ func (b *bench) lines() []maker {
 	}
 }
 
-// unreplicated is one node whose resource has a peer that is never there, and is not waited for.
+// unreplicated is one node whose resource has no peer.
 func (b *bench) unreplicated(ctx context.Context, dir string) (subject, error) {
-	p, err := b.newPair(pair.Options{Dir: dir, Protocol: "A"})
+	p, err := b.newPair(pair.Options{Dir: dir, Nodes: []string{"alice"}, Protocol: "A"})
 	if err != nil {
 		return subject{}, err
 	}
 	alice := p.Node("alice")
 	stop := func() error { return errors.Join(p.Close(), p.Remove()) }
-	if err := errors.Join(
-		alice.Start(ctx),
-		verbs(ctx, alice, []string{"create-md"}, []string{"up"}, []string{"disconnect"}, []string{"primary", "--force"}),
-	); err != nil {
+	if err := errors.Join(p.Create(ctx), alice.Promote(ctx, "--force")); err != nil {
 		return subject{}, errors.Join(err, stop())
 	}
 	return subject{uri: alice.URI(0), stop: stop}, nil
@@ -79,15 +76,6 @@ func (b *bench) newPair(o pair.Options) (*pair.Pair, error) {
 	o.Binary, o.Sizes = b.binary, []int64{volumeSize}
 	o.Backing = func(node string, _ int) string { return filepath.Join(o.Dir, node, "disk.img") }
 	return pair.New(o)
-}
-
-func verbs(ctx context.Context, n *pair.Node, all ...[]string) error {
-	for _, v := range all {
-		if _, err := n.Verb(ctx, v[0], append(v[1:], pair.Resource)...); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // replicated is a pair in sync; over a link if there is one, which is cut where cut says so.
@@ -113,6 +101,18 @@ func (b *bench) replicated(protocol string, link *relay.Link, cut bool) func(con
 		if cut {
 			p.Relay.Cut()
 		}
-		return subject{uri: p.Node("alice").URI(0), stop: stop}, nil
+		s := subject{uri: p.Node("alice").URI(0), stop: stop}
+		if link == nil {
+			s.settle = func(ctx context.Context) error { return drained(ctx, p) }
+		}
+		return s, nil
 	}
+}
+
+// drained waits until the peer has what the last measurement wrote, so that the next subject has the machine to itself.
+func drained(ctx context.Context, p *pair.Pair) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	_, err := p.Node("alice").Wait(ctx, "the peer to have everything", func(s pair.Status) bool { return s.InSync() && s.Drained() })
+	return err
 }

@@ -38,6 +38,7 @@ type Link struct {
 	State        string `json:"cstate"` // DRBD 8.4's word: WFConnection, Ahead, …
 	WireReceived int64  `json:"wire-received-bytes"`
 	WireSent     int64  `json:"wire-sent-bytes"`
+	LagBytes     int64  `json:"lag-bytes"` // acknowledged here, not staged there
 	LastError    string `json:"last-error"`
 }
 
@@ -105,6 +106,16 @@ func (s Status) OutOfSync() (kib uint64) {
 		}
 	}
 	return kib
+}
+
+// Drained reports whether every peer has staged all that was acknowledged.
+func (s Status) Drained() bool {
+	for _, c := range s.Connections {
+		if c.Link.LagBytes != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // Received sums what came over the wire from all peers, in bytes.
