@@ -112,7 +112,7 @@ func TestForbidden(t *testing.T) {
 		}
 	}
 	write := block.Record{Seq: seq, Kind: block.Write, Len: block.Size, Data: fill(1, 1)}
-	for name, make := range map[string]func(*pair) frame.Message{
+	for name, forbidden := range map[string]func(*pair) frame.Message{
 		"a record of a volume that is not here": zero(1, 0, 4096),
 		"zeroes beyond the end":                 zero(0, pairSize-4096, 8192),
 		"a record half right": func(p *pair) frame.Message {
@@ -143,7 +143,7 @@ func TestForbidden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(t, journal.Options{}, nil)
 			p.start(frame.ModeJournal)
-			err := p.run.Handle(t.Context(), make(p))
+			err := p.run.Handle(t.Context(), forbidden(p))
 			if stop := p.failed(); !errors.Is(stop, ErrProtocol) || err != nil && !errors.Is(err, ErrProtocol) {
 				t.Errorf("handle: %v, stop: %v", err, stop)
 			}

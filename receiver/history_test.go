@@ -1,12 +1,16 @@
 package receiver
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"drship/internal/block"
+	"drship/internal/digest"
 	"drship/internal/disk"
 	"drship/journal"
 	"drship/wan/frame"
@@ -185,4 +189,47 @@ func TestZeroesOfAllTheDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.holds(5, fill(1, 2))
+}
+
+// TestStreamStartIsRefused: while the owner has not made durable what a stream means, the marks claim nothing.
+func TestStreamStartIsRefused(t *testing.T) {
+	p := newPair(t, journal.Options{}, nil)
+	p.target.started = func(_ context.Context, m *frame.StreamStart) error {
+		if _, open := p.target.CanRollback(); !open {
+			t.Error("no way back yet")
+		}
+		return errInjected
+	}
+	p.run = p.target.Start(t.Context(), p.link)
+	p.handle(&frame.StreamStart{Mode: frame.ModeResync, From: block.Seq{Epoch: 7, Num: 7}, Keep: true})
+	if err := p.failed(); !errors.Is(err, errInjected) {
+		t.Fatal(err)
+	}
+	applied, staged := p.store.Staging().Marks()
+	if m := p.target.Marks(); m != (Marks{}) || !applied.IsZero() || !staged.IsZero() {
+		t.Errorf("marks %+v, stored %v and %v", m, applied, staged)
+	}
+}
+
+// TestQueryCountsOnWhatIsSynced: a source takes a block that compares equal for done, so that a crash must not undo it.
+func TestQueryCountsOnWhatIsSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, journal.Options{}, nil)
+		release := make(chan struct{})
+		p.target.volumes[0].disk = &stuckDisk{Disk: p.target.volumes[0].disk, release: release}
+		p.start(frame.ModeResync)
+		p.handle(p.chunk(1, 0, fill(1, 1))) // holds the disk up
+		p.handle(p.chunk(2, 8, fill(2, 8)))
+		p.handle(&frame.Query{ID: 1, Off: 8 * block.Size, Len: 8 * block.Size, Digest: uint8(digest.XXH3), Sums: sumsOf(digest.XXH3, fill(2, 8))})
+		synctest.Wait() // the chunk and the query have gathered behind it
+		p.faults.Add(disk.Fault{Ops: disk.OpSync, Times: 1, Delay: time.Minute})
+		start := time.Now()
+		close(release)
+		if q := said[*frame.QueryReply](p, nil); q.Differ[0] != 0 {
+			t.Errorf("differs: %b", q.Differ)
+		}
+		if time.Since(start) < time.Minute {
+			t.Error("answered before what compared equal was synced")
+		}
+	})
 }
