@@ -10,9 +10,9 @@ import (
 // TestRandomRuns plays random writes, batches, chunks, comparisons, faults, session ends, crashes and rollbacks against
 // a model. What it checks stands in world.boot, world.answer, world.rollback and world.settle.
 func TestRandomRuns(t *testing.T) {
-	seeds := 150
+	seeds := 40
 	if testing.Short() {
-		seeds = 30
+		seeds = 20
 	}
 	var total struct{ resends, finished, rollbacks, verified, spilled, crashes int }
 	for seed := range uint64(seeds) {
