@@ -3,7 +3,6 @@ package sender
 import (
 	"container/heap"
 	"context"
-	"sync"
 
 	"drship/internal/block"
 )
@@ -13,8 +12,6 @@ type ackWaiter struct {
 	seq  block.Seq
 	done chan struct{} // one token
 }
-
-var ackChans = sync.Pool{New: func() any { return make(chan struct{}, 1) }}
 
 // ackHeap holds the waiting writes of a peer, oldest first. Bounded by the requests in flight.
 type ackHeap []ackWaiter
@@ -32,6 +29,15 @@ func (h *ackHeap) Pop() any {
 	w := old[len(old)-1]
 	*h = old[:len(old)-1]
 	return w
+}
+
+// ackChan takes a channel from the group's own pool: one of the whole process would hand channels from one simulated world
+// to the next.
+func (g *Group) ackChan() chan struct{} {
+	if ch, ok := g.ackChans.Get().(chan struct{}); ok {
+		return ch
+	}
+	return make(chan struct{}, 1)
 }
 
 // await returns when every connected peer has the record at seq as its protocol asks. A peer that goes away, or that
@@ -57,7 +63,7 @@ func (p *Peer) await(ctx context.Context, seq block.Seq) error {
 		p.mu.Unlock()
 		return nil
 	}
-	done := ackChans.Get().(chan struct{})
+	done := p.group.ackChan()
 	heap.Push(&p.waiters, ackWaiter{seq, done})
 	p.mu.Unlock()
 	c := &p.group.counters
@@ -65,7 +71,7 @@ func (p *Peer) await(ctx context.Context, seq block.Seq) error {
 	defer c.PeerWaits.Add(-1)
 	select {
 	case <-done:
-		ackChans.Put(done)
+		p.group.ackChans.Put(done)
 		return nil
 	case <-ctx.Done():
 		return ctx.Err() // the channel is not pooled: a token may still come

@@ -71,6 +71,7 @@ type Group struct {
 	peers    []*Peer
 	gate     gate
 	counters Counters
+	ackChans sync.Pool // of chan struct{}
 
 	// order guards the write order: which record comes next, and for each peer whether the journal or the bitmap
 	// takes it. Nothing that can block is done under it.

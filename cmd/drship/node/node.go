@@ -269,3 +269,9 @@ func (n *Node) global() config.Global {
 func (n *Node) changed() { n.watchers.notify() }
 
 func (n *Node) storeDir(resource string) string { return filepath.Join(n.env.StateDir, resource) }
+
+// Exports finds the node's volumes as clients do. For those who run a node without its sockets.
+func (n *Node) Exports() nbd.Directory { return n.exports }
+
+// Close takes everything down, for a node that was not started by Run.
+func (n *Node) Close() { n.downAll() }

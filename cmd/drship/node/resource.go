@@ -309,6 +309,9 @@ func (r *Resource) afterCrash(a *attachment) error {
 				return err
 			}
 		}
+		if err := a.store.ClearLost(); err != nil {
+			return fmt.Errorf("forget that the store was lost: %w", err)
+		}
 	}
 	if !a.crashed {
 		return nil

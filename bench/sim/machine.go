@@ -1,0 +1,223 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"drship/cmd/drship/control"
+	"drship/cmd/drship/node"
+	"drship/internal/config"
+	"drship/internal/disk"
+	"drship/internal/nbd"
+)
+
+// machine is one machine: what survives a loss of power, and the node that runs on it.
+type machine struct {
+	name  string
+	dir   string // on the real file system: the node's identity, nothing else
+	world *world
+	rng   *rand.Rand
+	conf  string
+	log   io.Writer
+
+	fs    *vfs.MemFS
+	disks []*disk.Mem
+
+	node  *node.Node // nil while off
+	alive context.Context
+	off   context.CancelFunc
+}
+
+func newMachine(w *world, name, dir, conf string, volumes int, seed uint64, log io.Writer) *machine {
+	m := &machine{name: name, dir: dir, world: w, conf: conf, log: log, rng: rand.New(rand.NewPCG(seed, uint64(name[0]))), fs: vfs.NewCrashableMem()}
+	for i := range volumes {
+		m.disks = append(m.disks, disk.NewMem(volumeSize, seed+uint64(i)))
+	}
+	return m
+}
+
+func (m *machine) power() context.Context { return m.alive }
+
+// slow is a disk that takes its time, so that a loss of power can come between any two requests.
+type slow struct {
+	disk.Disk
+	rng func() time.Duration
+}
+
+// WriteAt implements disk.Disk.
+func (d slow) WriteAt(p []byte, off int64) error {
+	time.Sleep(d.rng())
+	return d.Disk.WriteAt(p, off)
+}
+
+// Sync implements disk.Disk.
+func (d slow) Sync() error {
+	time.Sleep(10 * d.rng())
+	return d.Disk.Sync()
+}
+
+// start switches the machine on and brings its resource up.
+func (m *machine) start() error {
+	m.alive, m.off = context.WithCancel(context.Background())
+	disks := m.disks
+	seed := m.rng.Uint64()
+	env := node.Env{
+		StateDir: filepath.Join(m.dir, m.name), RunDir: m.dir, Node: m.name, FS: m.fs, AheadDwell: 5 * time.Second,
+		Logger:     slog.New(slog.NewTextHandler(m.log, nil)).With("node", m.name),
+		LoadConfig: func() (*config.Config, error) { return config.Parse("sim.conf", []byte(m.conf), config.ParseOptions{}) },
+		OpenDisk: func(path string) (disk.Disk, error) {
+			var i int
+			if _, err := fmt.Sscanf(path, "/sim/"+m.name+"/%d", &i); err != nil || i >= len(disks) {
+				return nil, fmt.Errorf("no disk %s", path)
+			}
+			disks[i].Reopen()
+			jitter := rand.New(rand.NewPCG(seed, uint64(i)))
+			lock := make(chan struct{}, 1)
+			return slow{disks[i], func() time.Duration {
+				lock <- struct{}{}
+				defer func() { <-lock }()
+				return time.Duration(jitter.Int64N(int64(200 * time.Microsecond)))
+			}}, nil
+		},
+		ListenPacket: func(_ context.Context, addr string) (net.PacketConn, error) { return m.world.listen(m, addr) },
+	}
+	n, err := node.New(env)
+	if err != nil {
+		return err
+	}
+	m.node = n
+	return nil
+}
+
+// do carries out a verb on the machine's resource.
+func (m *machine) do(verb string, options ...string) error {
+	q := control.Request{Verb: verb, Resource: "r0", Volume: control.AnyVolume, Options: map[string]string{}}
+	for _, o := range options {
+		q.Options[o] = "yes"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	reply, err := m.node.Do(ctx, q)
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", m.name, verb, err)
+	}
+	for i := range reply.Results {
+		if err := reply.Results[i].Err(); err != nil {
+			return fmt.Errorf("%s: %s: %w %s", m.name, verb, err, reply.Results[i].Hint)
+		}
+	}
+	return nil
+}
+
+// fault is how a machine goes down.
+type fault int
+
+const (
+	killed    fault = iota // the process is gone, the system keeps what it was given
+	powerLoss              // what was not synced may be lost, in whole or in part
+)
+
+// crash takes the machine down in the middle of whatever it does. The world stands still while its disks and files are
+// taken over: everybody waits for the clock.
+func (m *machine) crash(f fault) {
+	synctest.Wait()
+	m.off()
+	survives := 100
+	if f == powerLoss {
+		survives = m.rng.IntN(101)
+	}
+	next := m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: survives, RNG: m.rng})
+	var disks []*disk.Mem
+	for _, d := range m.disks {
+		if f == powerLoss {
+			disks = append(disks, d.CrashClone())
+		} else {
+			disks = append(disks, d.Clone())
+		}
+	}
+	m.fs, m.disks = next, disks
+	m.bury()
+}
+
+// bury ends the crashed node on what it had; nobody sees it any more.
+func (m *machine) bury() {
+	n := m.node
+	m.node = nil
+	n.Close()
+}
+
+// stop takes the machine down in order.
+func (m *machine) stop() {
+	if m.node != nil {
+		m.bury()
+		m.off()
+	}
+}
+
+// volume is a client's connection to one volume of a machine. What it answers after a crash nobody has heard.
+type volume struct {
+	m     *machine
+	alive context.Context
+	x     nbd.Export
+	close func()
+}
+
+var errNoAnswer = errors.New("the machine crashed before it answered")
+
+func (m *machine) open(i int) (*volume, error) {
+	name := "r0"
+	if i > 0 {
+		name = fmt.Sprintf("r0/%d", i)
+	}
+	x, closer, err := m.node.Exports().Open(context.Background(), name, nbd.Client{Addr: "sim"})
+	if err != nil {
+		return nil, fmt.Errorf("open %s on %s: %w", name, m.name, err)
+	}
+	return &volume{m: m, alive: m.alive, x: x, close: closer}, nil
+}
+
+func (v *volume) answer(err error) error {
+	if v.alive.Err() != nil {
+		return errNoAnswer
+	}
+	return err
+}
+
+// WriteAt implements stamp.Target.
+func (v *volume) WriteAt(ctx context.Context, p []byte, off int64, fua bool) error {
+	return v.answer(v.x.WriteAt(ctx, p, off, fua))
+}
+
+// Zero implements stamp.Target.
+func (v *volume) Zero(ctx context.Context, off, n int64) error {
+	return v.answer(v.x.Zero(ctx, off, n, nbd.ZeroOptions{}))
+}
+
+// Trim implements stamp.Target.
+func (v *volume) Trim(ctx context.Context, off, n int64) error {
+	return v.answer(v.x.Trim(ctx, off, n, false))
+}
+
+// Flush implements stamp.Target.
+func (v *volume) Flush(ctx context.Context) error { return v.answer(v.x.Flush(ctx)) }
+
+// image is what a machine's disk holds, read past the node.
+type image struct{ d *disk.Mem }
+
+// ReadAt implements io.ReaderAt.
+func (i image) ReadAt(p []byte, off int64) (int, error) {
+	if err := i.d.ReadAt(p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

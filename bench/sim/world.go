@@ -1,0 +1,90 @@
+// Package sim runs whole nodes, the product's own code, in one process and in virtual time: their disks and stores lose
+// power, their network cuts, delays and loses packets, and everything is drawn from a seed. After each run the promises
+// of docs/architecture.md are checked.
+//
+//	world.go    the network
+//	machine.go  a machine: disks, a store's file system, and the node that runs on it
+//	plan.go     what a seed stands for
+//	run.go      a run: load, faults, recovery, checks
+package sim
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/marcopolo/simnet"
+)
+
+// world is the network between the machines.
+type world struct {
+	net *simnet.Simnet
+
+	mu     sync.Mutex
+	rng    *rand.Rand
+	delay  time.Duration // one way
+	jitter time.Duration
+	loss   float64
+	cut    bool
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 0x776f726c64))}
+	w.net = &simnet.Simnet{Logger: slog.New(slog.DiscardHandler), LatencyFunc: func(*simnet.Packet) time.Duration { return w.latency() }}
+	w.net.Start()
+	return w
+}
+
+func (w *world) latency() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.delay + time.Duration(w.rng.Int64N(int64(w.jitter)+1))
+}
+
+func (w *world) set(p line) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.delay, w.jitter, w.loss = p.delay, p.jitter, p.loss
+}
+
+func (w *world) setCut(cut bool) {
+	w.mu.Lock()
+	w.cut = cut
+	w.mu.Unlock()
+}
+
+func (w *world) drops() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cut || w.loss > 0 && w.rng.Float64() < w.loss
+}
+
+// listen opens a socket of a machine.
+func (w *world) listen(m *machine, addr string) (net.PacketConn, error) {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	link := simnet.LinkSettings{BitsPerSecond: 1000 * simnet.Mibps}
+	c := w.net.NewEndpoint(net.UDPAddrFromAddrPort(ap), simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link})
+	return &socket{SimConn: c, world: w, alive: m.power()}, nil
+}
+
+// socket is a machine's end of the network; it goes silent with the machine's power.
+type socket struct {
+	*simnet.SimConn
+	world *world
+	alive context.Context
+}
+
+// WriteTo implements net.PacketConn.
+func (s *socket) WriteTo(b []byte, to net.Addr) (int, error) {
+	if s.alive.Err() != nil || s.world.drops() {
+		return len(b), nil
+	}
+	return s.SimConn.WriteTo(b, to)
+}
