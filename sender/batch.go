@@ -164,6 +164,9 @@ func (s *Stream) resend(m *frame.Resend) error {
 	p := s.peer
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if m.From.Less(s.from) {
+		return nil // about batches before the newest StreamStart, which moved the peer on
+	}
 	if err := p.marks.Rewind(m.From); err != nil {
 		return fmt.Errorf("%w: %w", errProtocol, err)
 	}

@@ -61,6 +61,7 @@ type Stream struct {
 
 	// Guarded by peer.mu.
 	flight    inflight
+	from      block.Seq // of the newest StreamStart
 	resync    *resync
 	lastChunk uint64 // newest identity of a chunk or query; never used twice in a session
 	failure   error  // set by Handle; ends the pump
@@ -169,7 +170,7 @@ func (s *Stream) announce(ctx context.Context, mode frame.Mode, from block.Seq, 
 		p.mu.Lock()
 		p.marks = ship.Start(trimmed, from, end)
 		s.flight.reset()
-		s.resync = nil
+		s.from, s.resync = from, nil
 		if mode == frame.ModeResync {
 			s.resync = newResync(blocks)
 		}

@@ -225,6 +225,12 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 	if err := a.target.Recover(ctx); err != nil {
 		return fmt.Errorf("recover %s: %w", r.name, err)
 	}
+	if a.worstDisk() == state.UpToDate {
+		// A resync that ended just before the crash needs its way back no longer.
+		if err := a.target.EndHistory(); err != nil {
+			return fmt.Errorf("forget the way back of %s: %w", r.name, err)
+		}
+	}
 	if err := r.afterCrash(a); err != nil {
 		return err
 	}

@@ -130,18 +130,21 @@ func (r *Resource) settleTarget(ctx context.Context, a *attachment, force bool) 
 		return nil
 	}
 	r.log.Warn("resync was not finished: going back to the last consistent point", "at", at)
-	ranges, err := a.target.Rollback(ctx)
+	// The bits go first: once it is back, the target no longer knows what the source had given it.
+	ranges, err := a.target.Overwritten(ctx)
 	if err != nil {
-		return fmt.Errorf("go back to the last consistent point: %w", err)
+		return fmt.Errorf("list what the resync has overwritten: %w", err)
 	}
-	for _, p := range r.peers {
-		gp := a.group.Peer(p.name)
+	for _, p := range a.group.Peers() {
 		for _, v := range ranges {
-			gp.Bitmap(v.Volume).Set(v.Range)
+			p.Bitmap(v.Volume).Set(v.Range)
 		}
-		if err := gp.FlushBitmaps(); err != nil {
+		if err := p.FlushBitmaps(); err != nil {
 			return err
 		}
+	}
+	if _, err := a.target.Rollback(ctx); err != nil {
+		return fmt.Errorf("go back to the last consistent point: %w", err)
 	}
 	return nil
 }
