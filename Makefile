@@ -9,6 +9,7 @@ TOOL      := $(GO) tool -modfile=.ci/tools/go.mod
 N         ?= 200
 FLAPS     ?= 1000
 SEED      ?= 0
+SEEDS     ?= 300
 FUZZTIME  ?= 30s
 PROTOCOL  ?=
 
@@ -17,7 +18,7 @@ TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
 PROOFS    := ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo test unit proofs lint fmt arrows crash flaps fuzz bench deps clean
+.PHONY: help build install demo test unit proofs lint fmt arrows crash sim flaps fuzz bench deps clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -46,6 +47,9 @@ proofs: build ## real daemons: the demo, clients, crashes, link, bounds
 
 crash: build ## kill -9 at N random moments (200) [SEED=] [PROTOCOL=]
 	$(GO) run ./bench/crash -binary $(BIN)/drship -n $(N) -seed $(SEED) -protocol '$(PROTOCOL)'
+
+sim: ## whole pairs in virtual time, SEEDS of them (300) [SEED=]
+	$(GO) test -count=1 -timeout 2h -run '^TestSimulation$$' ./bench/sim -seeds $(SEEDS) -seed $(SEED)
 
 flaps: build ## cut and heal the link FLAPS times (1000)
 	DRSHIP_BIN=$(CURDIR)/$(BIN)/drship $(GO) test -count=1 -timeout 2h -v -run '^TestFlaps$$' ./bench/link -flaps $(FLAPS)

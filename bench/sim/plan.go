@@ -45,7 +45,6 @@ type moment struct {
 	gap      time.Duration // between the two crashes of bothDie
 	failover bool          // the secondary is promoted
 	again    time.Duration // 0, or how long into its recovery whoever comes back crashes once more
-	forced   bool          // failover: the old primary comes back while the new one is under load
 }
 
 func (m moment) String() string {

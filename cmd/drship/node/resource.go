@@ -22,10 +22,7 @@ const (
 	maxHandshakes = 60 * time.Second // for the exchange of states and bitmaps
 )
 
-var (
-	errNoMetadata = errors.New("no metadata")
-	errDown       = errors.New("resource is down")
-)
+var errNoMetadata = errors.New("no metadata")
 
 // Resource is one resource of the node, up or not.
 type Resource struct {
@@ -46,7 +43,6 @@ type Resource struct {
 	paused   bool        // pause-sync here
 	held     bool        // replication paused here
 	tempRate int64       // bytes/s, until the next adjust
-	suspend  bool        // suspend-io
 }
 
 // attachment is what a resource has while its disks are open.

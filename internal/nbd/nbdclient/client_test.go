@@ -54,11 +54,11 @@ func (r *ram) WriteAt(_ context.Context, p []byte, off int64, _ bool) error {
 	copy(r.data[off:], p)
 	return nil
 }
-func (r *ram) Zero(_ context.Context, off, n int64, o nbd.ZeroOptions) error {
+func (r *ram) Zero(ctx context.Context, off, n int64, o nbd.ZeroOptions) error {
 	if o.Fast {
 		return nbd.ErrNotSupported
 	}
-	return r.Trim(nil, off, n, false)
+	return r.Trim(ctx, off, n, false)
 }
 func (r *ram) Trim(_ context.Context, off, n int64, _ bool) error {
 	r.mu.Lock()
