@@ -76,9 +76,10 @@ type Group struct {
 	// order guards the write order: which record comes next, and for each peer whether the journal or the bitmap
 	// takes it. Nothing that can block is done under it.
 	order      sync.Mutex
-	last       block.Seq // end of the write order: the newest record submitted, or start
-	start      block.Seq // where the epoch began; equal to last as long as it has no record
-	journaling int       // peers with tracking == byJournal
+	last       block.Seq   // end of the write order: the newest record submitted, or start
+	start      block.Seq   // where the epoch began; equal to last as long as it has no record
+	journaling int         // peers with tracking == byJournal
+	questions  []*question // of verifies and repairs: blocks read and not answered, which are told of writes. Few
 
 	// found is the end of the journal as it was found when the store was opened. A crash may have come between a
 	// record and the write to the disk: up to here the disk may lack what the journal has, so a resync, which takes
@@ -312,6 +313,7 @@ func (g *Group) submit(v *Volume, o *op) (block.Seq, error) {
 		}
 		g.fallBehindLocked()
 	}
+	g.touchLocked(v, o.Range)
 	var last block.Seq
 	if g.journaling > 0 {
 		var err error

@@ -288,6 +288,11 @@ func (s *Stream) answering() (rs *resync, unlock func()) {
 
 // chunksDone clears the bits of what is on the peer's disk.
 func (s *Stream) chunksDone(m *frame.ChunkAck) error {
+	s.peer.group.order.Lock()
+	s.peer.mu.Lock()
+	s.repairsDone(m.IDs, m.Bad)
+	s.peer.mu.Unlock()
+	s.peer.group.order.Unlock()
 	rs, unlock := s.answering()
 	if rs == nil {
 		return nil

@@ -63,8 +63,9 @@ type Stream struct {
 	flight    inflight
 	from      block.Seq // of the newest StreamStart
 	resync    *resync
-	lastChunk uint64 // newest identity of a chunk or query; never used twice in a session
-	failure   error  // set by Handle; ends the pump
+	repair    *repair // nil unless one runs; never beside a resync
+	lastChunk uint64  // newest identity of a chunk or query; never used twice in a session
+	failure   error   // set by Handle; ends the pump
 
 	stats StreamStats
 }
@@ -97,6 +98,7 @@ func (p *Peer) Open(cfg StreamConfig) (*Stream, error) {
 // wait for this peer as the protocol asks; when it returns, none does.
 func (s *Stream) Run(ctx context.Context) error {
 	defer s.detach()
+	defer func() { s.endRepair(errors.New("the stream to the peer ended")) }()
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -127,6 +129,7 @@ type progress struct {
 // starves.
 func (s *Stream) step(ctx context.Context) (progress, error) {
 	if !s.peer.ByJournal() {
+		s.endRepair(ErrVerifyBehind)
 		return s.stepAhead(ctx)
 	}
 	batch, err := s.shipBatch(ctx)
@@ -137,7 +140,11 @@ func (s *Stream) step(ctx context.Context) (progress, error) {
 	if err != nil {
 		return progress{}, err
 	}
-	return progress{any: batch || piece.any, wait: piece.wait}, nil
+	mended, err := s.shipRepair(ctx)
+	if err != nil {
+		return progress{}, err
+	}
+	return progress{any: batch || piece.any || mended.any, wait: max(piece.wait, mended.wait)}, nil
 }
 
 // begin decides where the stream starts and tells the peer.

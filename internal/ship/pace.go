@@ -37,3 +37,17 @@ func ResyncPace(in PaceInput) Pace {
 }
 
 func share(rate int64) int64 { return max(rate/100*ResyncShare, 1) }
+
+// VerifyPace decides the rate of an online verify, in bytes compared a second: verify-rate where it is set, else 30 % of
+// the slower of the disk and of what the line can carry, of which each block takes no more than its digest.
+func VerifyPace(in PaceInput, digestSize int) Pace {
+	const blockSize = 4096
+	in.Temporary = 0
+	if in.Fixed > 0 {
+		return Pace{in.Fixed, "verify-rate in the configuration"}
+	}
+	if digestSize > 0 {
+		in.Network = in.Network / int64(digestSize) * blockSize
+	}
+	return ResyncPace(in)
+}

@@ -10,6 +10,9 @@
 //	source.go    the source side of a session
 //	target.go    the target side of a session
 //	role.go      promotion and demotion
+//	verify.go    online verify from this side: order, run, report
+//	verified.go  the side that is compared; repair
+//	schedule.go  what runs by itself, by the clock
 //	verbs.go     what the control socket asks for
 //	status.go    snapshots for status, proc and events
 //	exports.go   volumes as NBD exports
@@ -141,6 +144,7 @@ func (n *Node) Run(ctx context.Context) error {
 		group.Go(func() error { return n.ending(server.Serve(served, l), stop) })
 	}
 	group.Go(func() error { n.reloads(served); return nil })
+	group.Go(func() error { n.schedules(served); return nil })
 	if n.env.Ready != nil {
 		n.env.Ready()
 	}

@@ -85,6 +85,11 @@ func (s *session) grant(m *frame.Request) frame.Reply {
 		return s.grantPrimary(ctx)
 	case frame.RequestSyncFromMe:
 		return refusal(s.r.invalidate(ctx, false))
+	case frame.RequestVerifyStart:
+		return refusal(s.verifyAsked(ctx, m.Arg))
+	case frame.RequestVerifyStop:
+		s.verifyOver(m.Arg)
+		return frame.Reply{}
 	}
 	return frame.Reply{Code: int32(state.SSNotSupported), Text: fmt.Sprintf("request %d is not known here", m.Verb)}
 }

@@ -43,6 +43,9 @@ type Resource struct {
 	paused   bool        // pause-sync here
 	held     bool        // replication paused here
 	tempRate int64       // bytes/s, until the next adjust
+	stopping bool        // the node stops: sessions end, and come back with the next start
+
+	verifies *verifyDoc // has its own lock
 }
 
 // attachment is what a resource has while its disks are open.
@@ -64,6 +67,7 @@ func newResource(n *Node, rc *config.Resource) (*Resource, error) {
 	}
 	r := &Resource{node: n, name: rc.Name, log: n.log.With("resource", rc.Name), ops: make(chan struct{}, 1), role: state.Secondary}
 	r.ops <- struct{}{}
+	r.verifies = openVerifyDoc(n, rc.Name)
 	return r, r.reconfigure(rc)
 }
 
@@ -114,6 +118,12 @@ func (r *Resource) isUp() bool {
 	return r.att != nil || r.net != nil
 }
 
+func (r *Resource) isStopping() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopping
+}
+
 func (r *Resource) attachment() *attachment {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,6 +167,9 @@ func (r *Resource) Stop(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	r.mu.Lock()
+	r.stopping = true
+	r.mu.Unlock()
 	var errs []error
 	if r.currentRole() == state.Primary {
 		errs = append(errs, r.demote(ctx, true))

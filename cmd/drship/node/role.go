@@ -117,6 +117,7 @@ func (r *Resource) sessions() []*session {
 // consistent point.
 func (r *Resource) settleTarget(ctx context.Context, a *attachment, force bool) error {
 	for _, s := range r.sessions() {
+		s.stopVerify(errVerifyStopped)
 		s.stopRun()
 	}
 	at, undo := a.target.CanRollback()

@@ -44,6 +44,8 @@ type session struct {
 	total    uint64                      // target: blocks to come
 	before   uint64                      // target: bytes of resyncs dealt with when this one started
 	since    time.Time                   // target: when the resync started
+	verify   *verifyRun                  // nil unless an online verify runs from this side
+	verified *verifiedBy                 // nil unless the peer verifies this side
 	requests map[uint64]chan frame.Reply // ours, not answered
 	lastReq  uint64
 
@@ -165,10 +167,12 @@ func (s *session) controlLoop() error {
 		switch m := m.(type) {
 		case *frame.State:
 			err = s.peerState(m)
-		case *frame.Ack, *frame.Resend, *frame.ChunkAck, *frame.QueryReply, *frame.ResyncDone, *frame.VerifyReply:
+		case *frame.Ack, *frame.Resend, *frame.ChunkAck, *frame.QueryReply, *frame.ResyncDone:
 			if src := s.currentSource(); src != nil {
 				err = src.stream.Handle(s.ctx, m)
 			}
+		case *frame.VerifyReply:
+			err = s.verifyAnswered(m)
 		case *frame.Request:
 			err = s.peerAsks(m)
 		case *frame.Reply:
@@ -192,6 +196,11 @@ func (s *session) dataLoop() error {
 		}
 		if start, ok := m.(*frame.StreamStart); ok {
 			if err := s.r.becomeTarget(s, start); err != nil {
+				return err
+			}
+		}
+		if _, ok := m.(*frame.Verify); ok {
+			if err := s.r.becomeVerified(s); err != nil {
 				return err
 			}
 		}

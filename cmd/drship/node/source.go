@@ -79,17 +79,19 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 	}
 	return sender.StreamConfig{
 		Link: s.link, Protocol: net.Protocol, Reduce: red, Csums: csums, AheadDwell: r.node.env.AheadDwell,
-		Pace:     r.pace,
+		Pace:     func() ship.Pace { return r.pace(s) },
 		Starting: func(_ context.Context, m *frame.StreamStart) error { return r.sourceStarts(s, a, m) },
 		Synced:   func(context.Context) error { return r.sourceSynced(s, a) },
 	}, nil
 }
 
 // pace is asked for by the resync each time a piece of it is due.
-func (r *Resource) pace() ship.Pace {
+func (r *Resource) pace(s *session) ship.Pace { return ship.ResyncPace(r.paceInput(s)) }
+
+func (r *Resource) paceInput(s *session) ship.PaceInput {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return ship.ResyncPace(ship.PaceInput{Temporary: r.tempRate, Fixed: r.cfg.Disk.ResyncRate})
+	return ship.PaceInput{Temporary: r.tempRate, Fixed: r.cfg.Disk.ResyncRate}
 }
 
 // sourceStarts makes durable what the start of a stream means for the identifiers here and tells the target what it

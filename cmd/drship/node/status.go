@@ -155,6 +155,10 @@ func (r *Resource) replLocked(p *peer) state.Conn {
 	}
 	paused := r.paused || p.pausesUs()
 	switch {
+	case repl == state.Connected && s.verify != nil:
+		return state.VerifyS
+	case repl == state.Connected && s.verified != nil:
+		return state.VerifyT
 	case repl == state.SyncSource && paused:
 		return state.PausedSyncS
 	case repl == state.SyncTarget && paused:
@@ -214,6 +218,9 @@ func (r *Resource) peerVolumeFace(p *peer, gp *sender.Peer, i int, number uint16
 			t := r.att.target.Stats()
 			v.Received = t.AppliedBytes + t.ChunkBytes
 			v.Sync = s.targetProgress(resynced(t))
+		}
+		if p := s.verifyFace(); p != nil {
+			v.Sync = p
 		}
 	}
 	return v

@@ -29,6 +29,7 @@ func (r *Resource) becomeTarget(s *session, m *frame.StreamStart) error {
 	if len(m.UUIDs) != len(a.meta.Volumes) {
 		return fmt.Errorf("the peer names identifiers for %d volumes, there are %d", len(m.UUIDs), len(a.meta.Volumes))
 	}
+	s.stopVerify(errVerifyStopped)
 	s.stopSource()
 	if s.currentRun() == nil {
 		run := a.target.Start(s.ctx, s.link)

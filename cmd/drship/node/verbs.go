@@ -64,6 +64,7 @@ var verbs = map[string]verb{
 	"invalidate-remote": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
 		return nil, r.invalidateRemote(ctx, peerNames(q))
 	},
+	"verify": verbVerify,
 	"pause-sync": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return nil, r.pauseSync(true)
 	},
