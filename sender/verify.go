@@ -26,7 +26,7 @@ import (
 
 const (
 	verifyBlocks  = 256                           // blocks of one question: 1 MiB read, 8 KiB sent with sha256
-	verifyWindow  = 16                            // questions that the peer has not answered: as many as it takes on at once
+	verifyWindow  = 32                            // questions that the peer has not answered; it holds back those whose position is to come
 	verifyReaders = 2                             // goroutines that read and hash: one reads while the other hashes
 	verifyTries   = 40                            // how often a block that is being written is asked again
 	verifyDelay   = 10 * time.Millisecond         // before it is asked again, doubled up to 32 times

@@ -264,16 +264,9 @@ func TestUnderWrites(t *testing.T) {
 func TestBothSecondary(t *testing.T) {
 	ctx := pairtest.Real(t)
 	p, alice, bob := up(ctx, t)
-	for _, n := range p.Nodes { // a new session between two Secondaries has no stream
-		if _, err := n.Verb(ctx, "disconnect", pair.Resource); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := alice.Verb(ctx, "secondary", pair.Resource); err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range p.Nodes {
-		if _, err := n.Verb(ctx, "connect", pair.Resource); err != nil {
+	// A new session between two Secondaries has no stream.
+	for _, step := range []struct{ node, verb string }{{"alice", "secondary"}, {"alice", "disconnect"}, {"bob", "disconnect"}, {"alice", "connect"}, {"bob", "connect"}} {
+		if _, err := p.Node(step.node).Verb(ctx, step.verb, pair.Resource); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -284,12 +277,12 @@ func TestBothSecondary(t *testing.T) {
 	if r := verify(ctx, t, bob, bob); r.Differ != 1 {
 		t.Fatalf("one block was planted: %+v", r)
 	}
-	// Promotion right behind it: the target that was only compared becomes a source.
+	// Promotion right behind it: the side that was only compared becomes a source.
 	if _, err := alice.Verb(ctx, "primary", pair.Resource); err != nil {
 		t.Fatal(err)
 	}
 	fill(ctx, t, alice)
-	if _, err := bob.Verb(ctx, "verify", pair.Resource); err != nil {
-		t.Fatal(err)
+	if r := verify(ctx, t, bob, alice); r.Differ != 0 {
+		t.Fatalf("every block was written: %+v", r)
 	}
 }
