@@ -83,7 +83,7 @@ func acknowledged(o *Op) bool { return o.Done != 0 }
 
 func TestEveryPrefixPasses(t *testing.T) {
 	m, ops := written(t, 1, 600)
-	for n := 0; n <= len(m.order); n += 61 {
+	for n := 0; n <= len(m.order); n += 127 {
 		img := m.image(nil, func(i int) bool { return i < n })
 		if err := mustCheck(t, ops, img, CheckOptions{Prefix: true}).Err(); err != nil {
 			t.Fatalf("prefix of %d: %v", n, err)
@@ -101,7 +101,7 @@ func TestPrefixOverABase(t *testing.T) {
 	for i := range was {
 		was[i] = byte(mix(uint64(i)))
 	}
-	for n := 0; n <= len(m.order); n += 41 {
+	for n := 0; n <= len(m.order); n += 89 {
 		img := m.image(was, func(i int) bool { return i < n })
 		c := CheckOptions{Prefix: true, Base: []Image{bytes.NewReader(was)}}
 		if err := mustCheck(t, ops, img, c).Err(); err != nil {
@@ -268,7 +268,7 @@ func TestFlushed(t *testing.T) {
 func TestRandomOmissions(t *testing.T) {
 	m, ops := written(t, 4, 500)
 	rng := rand.New(rand.NewPCG(5, 5))
-	for range 25 {
+	for range 8 {
 		drop := rng.IntN(len(m.order) - 60)
 		seen := m.alone(drop)
 		img := m.image(nil, func(i int) bool { return i != drop })
