@@ -13,12 +13,12 @@ import (
 )
 
 func main() {
-	os.Exit(verb.Main(context.Background(), verb.Deps{Args: os.Args, Daemon: daemon, CreateMD: offline, Generate: wan.GenerateIdentity}))
+	os.Exit(verb.Main(context.Background(), verb.Deps{Args: os.Args, Daemon: daemon, Offline: offline, Generate: wan.GenerateIdentity}))
 }
 
 func daemon(ctx context.Context, o verb.DaemonOptions) error {
 	return node.Run(ctx, node.Env{ConfigFile: o.ConfigFile, StateDir: o.StateDir, RunDir: o.RunDir, Node: o.Node, Logger: o.Logger,
-		Reload: o.Reload, Ready: o.Ready})
+		Reload: o.Reload, Ready: o.Ready, RenderProc: verb.WriteProc})
 }
 
 func offline(ctx context.Context, o verb.NodeOptions, q control.Request) (control.Reply, error) {

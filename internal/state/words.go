@@ -39,3 +39,11 @@ var advice = map[Action]string{
 	Unrelated:  "nothing is sent: these were never the same data; to overwrite one side with the other: `invalidate` on it",
 	Refuse:     "nothing is sent, both sides keep their data",
 }
+
+// AtRest is how the data of a volume that is down is called: nobody can tell whether it is up to date.
+func AtRest(d Disk) Disk {
+	if d > Consistent {
+		return Consistent
+	}
+	return d
+}

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 
+	"drship/cmd/drship/control"
 	"drship/internal/block"
+	"drship/internal/config"
+	"drship/internal/disk"
+	"drship/internal/drbdmd"
 	"drship/internal/state"
 	"drship/journal"
 )
@@ -16,9 +20,15 @@ const metaOwnOrder uint32 = 1
 // exitMetadataExists is what drbdmeta exits with when it is asked to overwrite metadata and is not told to.
 const exitMetadataExists = 40
 
-// createMD writes fresh metadata into the state directory. The disk is opened to learn its size and that nobody else uses
-// it; not a byte of it changes.
-func (r *Resource) createMD(ctx context.Context, force bool, size int64) ([]string, error) {
+// createOptions of create-md.
+type createOptions struct {
+	force, adopt bool
+	size         int64 // use only so many bytes of each disk; 0: all
+}
+
+// createMD writes fresh metadata into the state directory, or what DRBD left on the disks with adopt. The disks are opened
+// to learn their sizes, what is on them and that nobody else uses them; not a byte of them changes.
+func (r *Resource) createMD(ctx context.Context, o createOptions) ([]string, error) {
 	release, err := r.acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -27,63 +37,103 @@ func (r *Resource) createMD(ctx context.Context, force bool, size int64) ([]stri
 	if r.isUp() {
 		return nil, state.Refused(state.ErrDiskConfigured, "take the resource down first: drship down %s", r.name)
 	}
-	sizes, err := r.probeDisks(size)
-	if err != nil {
-		return nil, err
-	}
 	store, err := r.openStore()
 	if err != nil {
 		return nil, err
 	}
-	_, err = store.Meta()
-	switch {
-	case err == nil && !force:
-		return nil, errors.Join(&refused{exit: exitMetadataExists, text: fmt.Sprintf("resource %s has metadata already", r.name),
-			hint: "create-md --force forgets which data is here and who has it"}, store.Close())
-	case err != nil && !errors.Is(err, journal.ErrNoMeta):
-		return nil, errors.Join(fmt.Errorf("read metadata of %s: %w", r.name, err), store.Close())
+	lines, err := r.writeMD(ctx, store, o)
+	if err := errors.Join(err, store.Close()); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		if err := r.wipe(store); err != nil {
-			return nil, errors.Join(err, store.Close())
-		}
-	}
-	meta := journal.Meta{Resource: r.name, Node: r.node.env.Node, Created: true}
-	for i, v := range r.host.Volumes {
-		meta.Volumes = append(meta.Volumes, journal.VolumeMeta{Volume: v.Number, Size: sizes[i], Disk: state.Inconsistent, Current: state.JustCreated})
-	}
-	if err := errors.Join(store.SetMeta(meta), store.Close()); err != nil {
-		return nil, fmt.Errorf("write metadata of %s: %w", r.name, err)
-	}
-	return []string{"initializing activity log", "initializing bitmap", "Writing meta data...", "New drbd meta data block successfully created."}, nil
+	return append(lines, "initializing activity log", "initializing bitmap", "Writing meta data...", "New drbd meta data block successfully created."), nil
 }
 
-// probeDisks opens each disk for a moment and returns the sizes to use.
-func (r *Resource) probeDisks(limit int64) ([]int64, error) {
-	var sizes []int64
-	for _, v := range r.host.Volumes {
-		d, err := r.node.env.OpenDisk(v.Disk)
-		if err != nil {
-			return nil, fmt.Errorf("open disk of %s/%d: %w", r.name, v.Number, err)
-		}
-		size := d.Size()
-		if err := d.Close(); err != nil {
-			return nil, fmt.Errorf("close disk of %s/%d: %w", r.name, v.Number, err)
-		}
-		for _, want := range []int64{v.DiskOptions.Size, limit} {
-			if want > size {
-				return nil, fmt.Errorf("disk %s of %s/%d has %d bytes, %d are asked for", v.Disk, r.name, v.Number, size, want)
-			}
-			if want > 0 {
-				size = want
+// writeMD is createMD with the store open.
+func (r *Resource) writeMD(ctx context.Context, store *journal.Store, o createOptions) ([]string, error) {
+	_, err := store.Meta()
+	switch {
+	case err == nil && !o.force:
+		return nil, &refused{exit: exitMetadataExists,
+			text: fmt.Sprintf("There appears to be meta data of %s\nalready in place in %s\nOperation refused.", r.name, r.node.storeDir(r.name)),
+			hint: "create-md --force forgets which data is here and who has it"}
+	case err == nil:
+		for _, v := range r.host.Volumes { // what fails must not cost the metadata that is there
+			if _, _, err := r.probeVolume(ctx, nil, v, o); err != nil {
+				return nil, err
 			}
 		}
-		if size == 0 {
-			return nil, fmt.Errorf("disk %s of %s/%d is empty", v.Disk, r.name, v.Number)
+		if err := r.wipe(store); err != nil {
+			return nil, err
 		}
-		sizes = append(sizes, size)
+	case !errors.Is(err, journal.ErrNoMeta):
+		return nil, fmt.Errorf("read metadata of %s: %w", r.name, err)
 	}
-	return sizes, nil
+	meta := journal.Meta{Resource: r.name, Node: r.node.env.Node, Created: true}
+	var lines []string
+	for _, v := range r.host.Volumes {
+		vm, said, err := r.probeVolume(ctx, store, v, o)
+		if err != nil {
+			return nil, err
+		}
+		meta.Volumes = append(meta.Volumes, vm)
+		lines = append(lines, said...)
+	}
+	if err := store.SetMeta(meta); err != nil {
+		return nil, fmt.Errorf("write metadata of %s: %w", r.name, err)
+	}
+	return lines, nil
+}
+
+// probeVolume opens a disk for a moment and makes the metadata of its volume. Without a store nothing is written.
+func (r *Resource) probeVolume(ctx context.Context, store *journal.Store, v *config.Volume, o createOptions) (vm journal.VolumeMeta, lines []string, err error) {
+	d, err := r.node.env.OpenDisk(v.Disk)
+	if errors.Is(err, disk.ErrInUse) {
+		return vm, nil, &refused{exit: exitMetadataExists, text: err.Error() + "\nOperation refused.", hint: "unmount it, or stop what else uses it"}
+	}
+	if err != nil {
+		return vm, nil, fmt.Errorf("open disk of %s/%d: %w", r.name, v.Number, err)
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	f, err := r.lookForDRBD(v, d)
+	if errors.Is(err, drbdmd.ErrBroken) && o.force {
+		err = nil
+	}
+	if err != nil {
+		return vm, nil, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	if kind := filesystem(ctx, v.Disk); kind != "" {
+		lines = append(lines, foundFilesystem(kind, v.Disk))
+	}
+	switch {
+	case o.adopt && f == nil:
+		return vm, nil, &refused{exit: control.ExitRefused, text: "No valid meta data found\n" + v.Disk + " holds none of DRBD's", hint: "without --adopt the disk is taken as it is, with all of its size"}
+	case o.adopt:
+		vm = fresh(v.Number, 0)
+		line, err := r.adopt(f, d, &vm, store)
+		return vm, append(lines, line), err
+	case f != nil && !o.force:
+		return vm, nil, f.refusal()
+	}
+	size, err := r.usable(v, d.Size(), o.size)
+	return fresh(v.Number, size), lines, err
+}
+
+// usable is the size to use of a disk, which configuration and option may limit.
+func (r *Resource) usable(v *config.Volume, size, limit int64) (int64, error) {
+	have := size
+	for _, want := range []int64{v.DiskOptions.Size, limit} {
+		if want > have {
+			return 0, fmt.Errorf("disk %s of %s/%d has %d bytes, %d are asked for", v.Disk, r.name, v.Number, have, want)
+		}
+		if want > 0 {
+			size = want
+		}
+	}
+	if size == 0 {
+		return 0, fmt.Errorf("disk %s of %s/%d is empty", v.Disk, r.name, v.Number)
+	}
+	return size, nil
 }
 
 // wipe forgets what an older life of the resource left behind.

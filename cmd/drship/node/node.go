@@ -16,6 +16,9 @@
 //	verbs.go     what the control socket asks for
 //	status.go    snapshots for status, proc and events
 //	exports.go   volumes as NBD exports
+//	create.go    create-md; adopt.go takes over what DRBD left on the disks
+//	metadata.go  verbs on the metadata of a resource that is down; gi.go its identifiers
+//	procfile.go  the file that stands for /proc/drbd
 //
 // Locks, outermost first: Resource.ops (one change at a time: verbs, handshakes, changes of direction), Resource.mu (the
 // state itself; metadata is written under it, so that memory and disk never tell different things).
@@ -50,6 +53,7 @@ type Env struct {
 	Logger     *slog.Logger
 	Reload     <-chan struct{} // each value asks to read the configuration again
 	Ready      func()          // called once, when the node serves
+	RenderProc RenderProc      // what <run-dir>/proc-drbd holds; nil: the file is not kept
 
 	AheadDwell   time.Duration // 0: the product's; how long a peer stays Behind at least
 	LoadConfig   func() (*config.Config, error)
@@ -145,6 +149,9 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { n.reloads(served); return nil })
 	group.Go(func() error { n.schedules(served); return nil })
+	if n.env.RenderProc != nil {
+		group.Go(func() error { return n.keepProcFile(served) })
+	}
 	if n.env.Ready != nil {
 		n.env.Ready()
 	}

@@ -34,7 +34,7 @@ var verbs = map[string]verb{
 		if err != nil {
 			return nil, err
 		}
-		return r.createMD(ctx, q.Yes("force"), size)
+		return r.createMD(ctx, createOptions{force: q.Yes("force"), adopt: q.Yes("adopt"), size: size})
 	},
 	"up":   func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Up(ctx) },
 	"down": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Down(ctx) },
@@ -55,7 +55,7 @@ var verbs = map[string]verb{
 	"role":         lines(face.Role),
 	"state":        lines(face.Role),
 	"cstate":       lines(face.CState),
-	"dstate":       lines(face.DState),
+	"dstate":       verbDState,
 	"wait-connect": verbWaitConnect,
 	"wait-sync":    verbWaitSync,
 	"invalidate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
@@ -78,8 +78,14 @@ var verbs = map[string]verb{
 	},
 	"resume-io": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.resumeIO() },
 	"get-gi":    verbGetGI,
-	"show-gi":   verbGetGI,
-	"explain":   verbExplain,
+	"show-gi":   verbShowGI,
+	"set-gi":    verbSetGI,
+	"dump-md":   verbDumpMD,
+	"wipe-md":   verbWipeMD,
+	"apply-al": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return r.applyAL(ctx)
+	},
+	"explain": verbExplain,
 }
 
 // Do implements control.API.
@@ -261,27 +267,6 @@ func verbWaitSync(ctx context.Context, r *Resource, q *control.Request) ([]strin
 	}
 	defer cancel()
 	return nil, r.waitPeers(ctx, peerNames(q), func(p *peer) bool { return p.inSight() && r.inSyncLocked(p) })
-}
-
-// verbGetGI prints the identifiers as drbdadm get-gi does, one line a volume and peer.
-func verbGetGI(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.att == nil {
-		return nil, state.Refused(state.SSNoLocalDisk, "attach the disk first")
-	}
-	var out []string
-	for i, v := range r.att.meta.Volumes {
-		if q.Volume != control.AnyVolume && int(v.Volume) != q.Volume {
-			continue
-		}
-		for _, p := range r.peers {
-			if q.Peer == "" || q.Peer == p.name {
-				out = append(out, r.giLine(i, p))
-			}
-		}
-	}
-	return out, nil
 }
 
 func verbExplain(_ context.Context, r *Resource, q *control.Request) ([]string, error) {

@@ -135,7 +135,9 @@ func (c *compat) refused(e *control.Error, code int) {
 			subject.What = fmt.Sprint(h.Volumes[0].Minor)
 		}
 	}
-	if c.verb == "status" && e.Code == state.ErrResourceUnknown {
+	if e.Exit == exitMetadata {
+		fmt.Fprintln(&b, e.Text) // it names its object itself
+	} else if c.verb == "status" && e.Code == state.ErrResourceUnknown {
 		fmt.Fprintf(&b, "%s: No such resource\n", e.What)
 	} else {
 		fmt.Fprintln(&b, subject.Error())

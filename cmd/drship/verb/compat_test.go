@@ -132,10 +132,10 @@ func TestRefusalsAsRecorded(t *testing.T) {
 
 func TestFailedCalls(t *testing.T) {
 	f := &fakeNode{answer: func(r control.Request) (control.Reply, error) {
-		return control.Reply{Results: []control.Result{{Resource: r.Resource, Exit: 40, Text: "metadata is there", Hint: "use --force"}}}, nil
+		return control.Reply{Results: []control.Result{{Resource: r.Resource, Exit: 40, Text: "metadata is there\nOperation refused.", Hint: "use --force"}}}, nil
 	}}
 	f.serve(t)
-	want := result{err: "r0: metadata is there\nuse --force\nCommand 'drbdmeta 0 v08 /dev/backing internal create-md' terminated with exit code 40\n" +
+	want := result{err: "metadata is there\nOperation refused.\nuse --force\nCommand 'drbdmeta 0 v08 /dev/backing internal create-md' terminated with exit code 40\n" +
 		"drbdadm create-md r0: exited with code 40\n", code: 40}
 	if got := as(t, f, recordedConfig, "drbdadm create-md r0"); got != want {
 		t.Errorf("create-md refused: %+v", got)

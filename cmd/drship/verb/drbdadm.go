@@ -31,7 +31,7 @@ var admCommands = map[string]string{
 	"secondary": "secondary", "invalidate": "invalidate", "invalidate-remote": "invalidate-remote", "outdate": "outdate", "verify": "verify",
 	"pause-sync": "pause-sync", "resume-sync": "resume-sync", "adjust": "adjust", "adjust-with-progress": "adjust", "wait-connect": "wait-connect",
 	"wait-sync": "wait-sync", "wait-con-int": "wait-connect", "role": "role", "state": "role", "cstate": "cstate", "dstate": "dstate", "status": "status",
-	"create-md": "create-md", "show-gi": "show-gi", "get-gi": "get-gi", "suspend-io": "suspend-io", "resume-io": "resume-io",
+	"create-md": "create-md", "show-gi": "show-gi", "get-gi": "get-gi", "dump-md": "dump-md", "wipe-md": "wipe-md", "apply-al": "apply-al", "set-gi": "set-gi", "suspend-io": "suspend-io", "resume-io": "resume-io",
 	"new-current-uuid": "new-current-uuid", "dump": "dump", "dump-xml": "dump",
 }
 
@@ -41,12 +41,13 @@ var backendOptions = map[string]string{
 	"--discard-my-data": "--discard-my-data", "-D": "--discard-my-data", "--tentative": "--tentative", "--clear-bitmap": "--clear-bitmap", "-c": "--clear-bitmap",
 	"--reset-bitmap": "--reset-bitmap", "--start": "--start", "--stop": "--stop", "--wfc-timeout": "--timeout", "-t": "--timeout", "--timeout": "--timeout",
 	"--degr-wfc-timeout": "", "-d": "", "--outdated-wfc-timeout": "", "--wait-after-sb": "--wait-after-sb", "-w": "--wait-after-sb",
+	"--adopt": "--adopt", "--gi": "--gi", "--max-peers": "", "--peer-max-bio-size": "", "--al-stripes": "", "--al-stripe-size-kB": "",
 	"--size": "--size", "--verbose": "--verbose", "--statistics": "--statistics", "--json": "--json", "--now": "--now", "--timestamps": "--timestamps",
 }
 
 // withValue are the backend options that take a value as the next argument.
 var withValue = map[string]bool{"--start": true, "--stop": true, "--timeout": true, "--size": true, "--wfc-timeout": true, "-t": true, "--degr-wfc-timeout": true, "-d": true,
-	"--outdated-wfc-timeout": true}
+	"--outdated-wfc-timeout": true, "--gi": true, "--max-peers": true, "--peer-max-bio-size": true, "--al-stripes": true, "--al-stripe-size-kB": true}
 
 func runDrbdadm(ctx context.Context, d Deps) int {
 	a := &adm{compat: newCompat("drbdadm", d, exitUsage)}
@@ -301,7 +302,7 @@ func (a *adm) missing(r *config.Resource, running *face.Resource, t target) []st
 
 // hidden are the commands that drbdadm's help does not show.
 func hidden(command string) bool {
-	return strings.HasPrefix(command, "sh-") || slices.Contains([]string{"state", "suspend-io", "resume-io", "new-current-uuid", "wait-sync"}, command)
+	return strings.HasPrefix(command, "sh-") || slices.Contains([]string{"state", "suspend-io", "resume-io", "new-current-uuid", "wait-sync", "set-gi"}, command)
 }
 
 func admNames(wantHidden bool) []string {

@@ -9,6 +9,7 @@ import (
 // metadata on a disk is refused.
 var metaCommands = map[string]string{
 	"get-gi": "get-gi", "show-gi": "show-gi", "outdate": "outdate", "invalidate": "invalidate", "create-md": "create-md", "dstate": "dstate",
+	"dump-md": "dump-md", "wipe-md": "wipe-md", "apply-al": "apply-al", "set-gi": "set-gi",
 }
 
 // runDrbdmeta answers for drbdmeta [--force] DEVICE FORMAT [FORMAT ARGS…] COMMAND [ARGS…].
@@ -63,8 +64,14 @@ func (c *compat) metaLine(words []string) ([]string, error) {
 		return nil, err
 	}
 	line := []string{verb}
-	if verb == "create-md" {
+	switch verb {
+	case "create-md", "wipe-md":
 		line = append(line, c.options...)
+	case "set-gi":
+		if len(words) < 4+skip {
+			return nil, c.usage("drbdmeta: set-gi wants the identifiers")
+		}
+		line = append(append(line, c.options...), "--gi="+words[3+skip])
 	}
 	return append(line, object), nil
 }

@@ -9,6 +9,8 @@ func (a *app) getGI() *cobra.Command {
 		verb:    "get-gi",
 		group:   groupLook,
 		short:   "Show the generation identifiers",
+		long:    "Of a resource that is down it reads the metadata, and needs no daemon.",
 		example: "  drship get-gi r0",
+		offline: true,
 	})
 }

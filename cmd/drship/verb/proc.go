@@ -3,6 +3,7 @@ package verb
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"drship/internal/face"
 
@@ -15,7 +16,7 @@ func (a *app) proc() *cobra.Command {
 		Use:     "proc",
 		GroupID: groupLook,
 		Short:   "Show /proc/drbd as DRBD 8.4 would",
-		Long:    "Prints what /proc/drbd holds on a node that runs DRBD 8.4, for people and scripts that read that. A line tells of one peer: with several of them, of the one that stands worst.",
+		Long:    "Prints what /proc/drbd holds on a node that runs DRBD 8.4, for people and scripts that read that. The daemon keeps the same in the file <run-dir>/proc-drbd. A line tells of one peer: with several of them, of the one that stands worst.",
 		Example: "  drship proc\n  watch -n1 drship proc\n  drship proc --shape 8.3",
 		Args:    cobra.NoArgs,
 	}
@@ -34,6 +35,15 @@ func (a *app) proc() *cobra.Command {
 		return face.Proc(a.deps.Stdout, version, rs, o)
 	}
 	return cmd
+}
+
+// WriteProc prints what /proc/drbd would hold on a node that runs DRBD 8.4.
+func WriteProc(w io.Writer, rs []face.Resource) error {
+	version, o, err := procShape("8.4")
+	if err != nil {
+		return err
+	}
+	return face.Proc(w, version, rs, o)
 }
 
 // procShape is the head and the shape of /proc/drbd for a version of DRBD.

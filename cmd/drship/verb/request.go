@@ -144,10 +144,10 @@ func (a *app) do(ctx context.Context, r control.Request) (control.Reply, error) 
 // doOffline sends one request to the daemon, or carries it out in this process where none runs.
 func (a *app) doOffline(ctx context.Context, r control.Request) (control.Reply, error) {
 	reply, err := a.do(ctx, r)
-	if a.deps.CreateMD == nil || !control.NoDaemon(err) {
+	if a.deps.Offline == nil || !control.NoDaemon(err) {
 		return reply, err
 	}
-	reply, err = a.deps.CreateMD(ctx, a.node, r)
+	reply, err = a.deps.Offline(ctx, a.node, r)
 	if err != nil && errors.As(err, new(*control.Error)) {
 		return reply, err
 	}

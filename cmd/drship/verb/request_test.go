@@ -170,11 +170,11 @@ func TestWithoutDaemon(t *testing.T) {
 		}
 		return control.Reply{Results: []control.Result{{Resource: r.Resource, Lines: []string{"made " + r.Options["force"]}}}}, nil
 	}
-	got := execute(t.Context(), Deps{CreateMD: offline}, "drship", "--run-dir", dir, "--state-dir", "s", "--node", "n", "-c", "f", "create-md", "--force", "r0")
+	got := execute(t.Context(), Deps{Offline: offline}, "drship", "--run-dir", dir, "--state-dir", "s", "--node", "n", "-c", "f", "create-md", "--force", "r0")
 	if got != (result{out: "made yes\n"}) || seen != (NodeOptions{ConfigFile: "f", StateDir: "s", RunDir: dir, Node: "n"}) {
 		t.Errorf("offline create-md: %+v, %+v", got, seen)
 	}
-	if got := execute(t.Context(), Deps{CreateMD: offline}, "drship", "--run-dir", dir, "create-md", "bad"); got.code != 10 || got.err != "drship: create-md bad: no disk\n" {
+	if got := execute(t.Context(), Deps{Offline: offline}, "drship", "--run-dir", dir, "create-md", "bad"); got.code != 10 || got.err != "drship: create-md bad: no disk\n" {
 		t.Errorf("offline create-md that fails: %+v", got)
 	}
 	// A daemon that answers is asked, whether it succeeds or not.
@@ -182,7 +182,7 @@ func TestWithoutDaemon(t *testing.T) {
 		return control.Reply{}, &control.Error{Text: "busy", Exit: 20}
 	}}
 	f.serve(t)
-	if got := f.call(t, &Deps{CreateMD: offline}, "create-md", "r0"); got.code != 20 || got.err != "drship: busy\n" {
+	if got := f.call(t, &Deps{Offline: offline}, "create-md", "r0"); got.code != 20 || got.err != "drship: busy\n" {
 		t.Errorf("create-md with a daemon: %+v", got)
 	}
 }
@@ -214,7 +214,7 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("an option must win over the environment: %+v", got)
 	}
 	var seen NodeOptions
-	d.CreateMD = func(_ context.Context, o NodeOptions, _ control.Request) (control.Reply, error) {
+	d.Offline = func(_ context.Context, o NodeOptions, _ control.Request) (control.Reply, error) {
 		seen = o
 		return control.Reply{}, nil
 	}

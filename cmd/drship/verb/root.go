@@ -23,7 +23,7 @@ type Deps struct {
 	Args []string // the program's name and its arguments
 
 	Daemon   DaemonFunc        // runs a node; nil in a build without one
-	CreateMD OfflineFunc       // create-md while no daemon runs; nil where it needs one
+	Offline  OfflineFunc       // verbs on metadata while no daemon runs; nil where they need one
 	Generate identity.Generate // makes a node's key pair and certificate
 
 	Getenv         func(string) string
@@ -229,7 +229,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.status(), a.role(), a.cstate(), a.dstate(), a.proc(), a.overview(), a.events2(), a.getGI(), a.showGI(), a.explain(), a.waitConnect(), a.waitSync(),
 		a.up(), a.down(), a.attach(), a.detach(), a.connect(), a.disconnect(), a.primary(), a.secondary(), a.adjust(), a.suspendIO(), a.resumeIO(),
-		a.createMD(), a.invalidate(), a.invalidateRemote(), a.outdate(), a.verify(), a.pauseSync(), a.resumeSync(), a.pause(), a.resume(), a.newCurrentUUID(),
+		a.createMD(), a.dumpMD(), a.wipeMD(), a.applyAL(), a.setGI(), a.invalidate(), a.invalidateRemote(), a.outdate(), a.verify(), a.pauseSync(), a.resumeSync(), a.pause(), a.resume(), a.newCurrentUUID(),
 		a.daemon(), a.keygen(), a.pair(), a.device(),
 		a.dump(), a.man(), a.version(),
 	}

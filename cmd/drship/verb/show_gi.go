@@ -9,6 +9,8 @@ func (a *app) showGI() *cobra.Command {
 		verb:    "show-gi",
 		group:   groupLook,
 		short:   "Show the generation identifiers, explained",
+		long:    "Of a resource that is down it reads the metadata, and needs no daemon.",
 		example: "  drship show-gi r0/0",
+		offline: true,
 	})
 }
