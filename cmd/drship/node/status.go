@@ -207,6 +207,9 @@ func (r *Resource) peerVolumeFace(p *peer, gp *sender.Peer, i int, number uint16
 	}
 	if gp != nil {
 		v.OutOfSync = gp.Bitmap(number).Count() * block.Size
+		if vm := &r.att.meta.Volumes[i]; vm.Current == state.JustCreated {
+			v.OutOfSync = uint64(vm.Size) // nobody has data yet: nothing is known to be equal
+		}
 	}
 	v.Flags = face.SyncFlags{User: r.paused, Peer: p.pausesUs()}
 	if s := p.session; s != nil && i == 0 {

@@ -223,10 +223,21 @@ func verbConnect(ctx context.Context, r *Resource, q *control.Request) ([]string
 	r.mu.Lock()
 	local, peers := r.viewsLocked()
 	r.mu.Unlock()
+	down := 0
 	for _, p := range peers {
-		if f := state.MayConnect(local, p, o.discard); f != nil && named(peerNames(q), p.Name) && f.Code != state.ErrNetConfigured {
+		if !named(peerNames(q), p.Name) {
+			continue
+		}
+		f := state.MayConnect(local, p, o.discard)
+		if f != nil && f.Code != state.ErrNetConfigured {
 			return nil, f
 		}
+		if f == nil {
+			down++
+		}
+	}
+	if down == 0 && q.Yes("once") { // as DRBD has it
+		return nil, state.Refused(state.ErrLocalAddr, "")
 	}
 	return nil, r.connect(ctx, peerNames(q), o)
 }

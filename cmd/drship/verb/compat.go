@@ -120,6 +120,9 @@ func (c *compat) report(err error) int {
 	case hint != "":
 		hint = "\n" + hint
 	}
+	if ok && onMetadata[c.verb] {
+		err = errors.New(e.Text) // it names its object itself
+	}
 	if text := err.Error(); text != "" && !errors.As(err, new(quiet)) {
 		fmt.Fprintf(c.deps.Stderr, "%s%s\n", strings.TrimRight(text, "\n"), hint)
 	}
@@ -158,6 +161,9 @@ func (c *compat) refused(e *control.Error, code int) {
 	io.WriteString(c.deps.Stderr, b.String()) //nolint:errcheck // there is nobody else to tell
 }
 
+// onMetadata are the verbs that drbdmeta carries out, which does not begin with the name of the resource.
+var onMetadata = map[string]bool{"create-md": true, "dump-md": true, "wipe-md": true, "apply-al": true, "set-gi": true, "get-gi": true, "show-gi": true}
+
 // withoutSecret hides what a failure must not carry into logs; a dry run, which is asked for, shows it as drbdadm does.
 func withoutSecret(call string) string {
 	words := strings.Fields(call)
@@ -181,7 +187,7 @@ func kernelInfo(verb string, e *control.Error) string {
 		return "unknown connection"
 	case e.Code == state.SSDeviceInUse && verb == "down":
 		return "failed to demote"
-	case e.Code != state.ErrResourceUnknown:
+	case e.Code >= 0 && e.Code != state.ErrResourceUnknown: // of a refused change of state DRBD says no more than its code
 		return e.Hint
 	}
 	return ""

@@ -14,6 +14,7 @@ func (a *app) connect() *cobra.Command {
 		example: "  drship connect r0\n  drship connect --discard-my-data r0\n  drship connect --tentative r0:bob",
 		flags: func(fs *pflag.FlagSet) {
 			yesNo(fs, "discard-my-data", "", false, "in a split brain, take the data of the peer")
+			yesNo(fs, "once", "", false, "refuse where every peer is connected, or being looked for, already, as drbdadm does")
 			yesNo(fs, "tentative", "", false, "say what would be sent and discarded, without doing it")
 		},
 	})

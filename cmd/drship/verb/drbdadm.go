@@ -220,8 +220,11 @@ func (a *adm) line(verb string, targets []target) []string {
 	if a.command == "dump-xml" {
 		line = append(line, "--xml")
 	}
-	if verb == "dump" {
+	switch verb {
+	case "dump":
 		return append(line, a.names...)
+	case "connect":
+		line = append(line, "--once")
 	}
 	if verb == "status" && len(a.names) == 0 { // every configured one, so that one that is not up is an error, as with drbdadm
 		for _, t := range targets {

@@ -20,6 +20,8 @@ func runDrbdmeta(ctx context.Context, d Deps) int {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		switch {
+		case arg == "--adopt":
+			c.options = append(c.options, arg)
 		case arg == "--force" || arg == "-f":
 			c.options = append(c.options, "--force")
 		case arg == "--node-id" || arg == "--peer-max-bio-size" || arg == "--al-stripes" || arg == "--al-stripe-size-kB":
