@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"drship/internal/state"
 	"drship/wan/frame"
@@ -230,12 +231,35 @@ func (r *Resource) Demote(ctx context.Context, force bool) error {
 	return r.demote(ctx, force)
 }
 
+// openerGrace is how long a client that has just said good-bye may still be on its way out.
+const openerGrace = time.Second
+
+// openers says who has the resource open. Clients that hang up just before a demotion are waited for: their connection
+// ends a moment after they do.
+func (r *Resource) openers(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, openerGrace)
+	defer cancel()
+	notices, stop := r.node.watchers.subscribe()
+	defer stop()
+	for {
+		who := r.node.exports.openers(r.name)
+		if len(who) == 0 {
+			return nil
+		}
+		select {
+		case <-notices:
+		case <-ctx.Done():
+			return who
+		}
+	}
+}
+
 // demote is Demote with the token held. With force clients lose the volumes under them.
 func (r *Resource) demote(ctx context.Context, force bool) error {
 	if r.currentRole() != state.Primary {
 		return nil
 	}
-	if f := state.MayDemote(r.node.exports.openers(r.name)); f != nil && !force {
+	if f := state.MayDemote(r.openers(ctx)); f != nil && !force {
 		return f
 	}
 	a := r.attachment()
