@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"flag"
+	"sync"
 	"testing"
 	"testing/synctest"
 )
@@ -13,6 +14,25 @@ var (
 	keep  = flag.Bool("log", false, "print the nodes' logs of every run")
 )
 
+// lockedBuffer takes the logs of all nodes of a run.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // TestSimulation runs whole pairs through what their seeds stand for.
 func TestSimulation(t *testing.T) {
 	n := uint64(*seeds)
@@ -21,7 +41,7 @@ func TestSimulation(t *testing.T) {
 	}
 	for seed := *first; seed < *first+n; seed++ {
 		p := draw(seed)
-		var log bytes.Buffer
+		var log lockedBuffer
 		dir := t.TempDir()
 		synctest.Test(t, func(t *testing.T) {
 			if err := simulate(p, dir, &log); err != nil {
