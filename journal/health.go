@@ -42,6 +42,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	}
 	o.TargetFileSizes[0] = 8 << 20
 	o.Experimental.CompactionScheduler = s.sched
+	o.Experimental.SpanPolicyFunc = tablePerPrefix
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = 32 << 10
 	}
@@ -51,6 +52,16 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		return pebble.UniformDBCompressionSettings(block.NoCompression)
 	})
 	return o
+}
+
+// tablePerPrefix ends a table where the kind of key changes. A table of headers, data and bitmap pages together would overlap
+// every other one, and the log would be merged over and over; alone, tables of the log follow one another, and are moved
+// down or dropped whole.
+func tablePerPrefix(start []byte) (pebble.SpanPolicy, []byte, error) {
+	if len(start) == 0 || start[0] == 0xff {
+		return pebble.SpanPolicy{}, nil, nil
+	}
+	return pebble.SpanPolicy{}, []byte{start[0] + 1}, nil
 }
 
 // backgroundError is told of flushes and compactions that failed. Pebble tries them again for ever.
