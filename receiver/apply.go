@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"drship/internal/block"
 	"drship/journal"
@@ -22,6 +23,7 @@ type applier struct {
 
 	written  block.Seq     // everything up to it is on the disks, the last of it perhaps not synced
 	unsynced int64         // bytes written since the last flush
+	oldest   time.Time     // when the first of them were written; zero if there are none
 	done     []uint64      // chunks written since the last flush
 	fresh    []VolumeRange // their ranges
 	unsure   bool          // an earlier user of the disks may have left something that is not synced
@@ -164,6 +166,9 @@ func (a *applier) batch(it *item) error {
 		return err
 	}
 	a.written = it.last
+	if a.oldest.IsZero() {
+		a.oldest = time.Now()
+	}
 	a.unsynced += bytes
 	a.t.stats.applied.Add(uint64(len(it.recs)))
 	a.t.stats.appliedBytes.Add(uint64(bytes))
@@ -207,7 +212,7 @@ func (a *applier) flush() error {
 	if err := a.t.syncDisks(); err != nil {
 		return err
 	}
-	a.unsynced, a.unsure, a.fresh = 0, false, a.fresh[:0]
+	a.unsynced, a.oldest, a.unsure, a.fresh = 0, time.Time{}, false, a.fresh[:0]
 	if moved {
 		if err := a.t.staging.Applied(a.written); err != nil {
 			return storeFailed("move the applied mark", err)

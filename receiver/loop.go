@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"drship/internal/block"
 	"drship/journal"
@@ -18,7 +19,7 @@ const (
 )
 
 // run is the last stage: it applies what an earlier Run left staged, and then what comes, until the Run stops. It
-// syncs whenever there is nothing else to do, so that marks are as new as they can be when nobody is waiting.
+// syncs when there is nothing else to do: soon, and at once where the peer waits for that.
 func (a *applier) run(ctx context.Context) error {
 	defer a.dec.Close()
 	if err := a.replay(ctx, a.t.Marks().Staged); err != nil {
@@ -30,13 +31,11 @@ func (a *applier) run(ctx context.Context) error {
 	var items []*item
 	for {
 		var err error
-		if items = a.r.apply.poll(items); len(items) == 0 {
-			if err := a.flush(); err != nil {
-				return err
+		if items, err = a.next(items); err != nil {
+			if errors.Is(err, ErrStopped) {
+				return nil
 			}
-			if items, err = a.r.apply.take(items); err != nil {
-				return nil // stopped
-			}
+			return err
 		}
 		for rest := items; len(rest) > 0; {
 			if ctx.Err() != nil {
@@ -55,6 +54,24 @@ func (a *applier) run(ctx context.Context) error {
 			rest = rest[n:]
 		}
 	}
+}
+
+// next returns the next items. Before it waits for long it syncs what was written.
+func (a *applier) next(items []*item) ([]*item, error) {
+	q := a.r.apply
+	if items = q.poll(items); len(items) > 0 {
+		return items, nil
+	}
+	if len(a.done) == 0 && !a.unsure && !a.oldest.IsZero() {
+		var err error
+		if items, err = q.takeWithin(items, flushDelay-time.Since(a.oldest)); err != nil || len(items) > 0 {
+			return items, err
+		}
+	}
+	if err := a.flush(); err != nil {
+		return nil, err
+	}
+	return q.take(items)
 }
 
 // step takes the first items, as many as go together, and returns how many.

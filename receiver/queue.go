@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"drship/internal/block"
 	"drship/wan/frame"
@@ -86,6 +87,27 @@ func (q *queue) take(dst []*item) ([]*item, error) {
 		select {
 		case <-q.wake:
 		case <-q.stop:
+		}
+	}
+}
+
+// takeWithin is take that gives up, with nothing, when d is over.
+func (q *queue) takeWithin(dst []*item, d time.Duration) ([]*item, error) {
+	if d <= 0 {
+		return q.poll(dst), nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		if dst = q.poll(dst); len(dst) > 0 {
+			return dst, nil
+		}
+		select {
+		case <-q.wake:
+		case <-t.C:
+			return q.poll(dst), nil
+		case <-q.stop:
+			return nil, ErrStopped
 		}
 	}
 }

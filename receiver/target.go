@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"drship/internal/block"
 	"drship/internal/digest"
@@ -19,6 +20,9 @@ const (
 	defaultQueue = 32 << 20
 	// flushEvery bounds what is written to the disks between two syncs, in bytes.
 	flushEvery = 16 << 20
+	// flushDelay is how long what is written to the disks may wait for a sync that nobody waits for. A sync is the
+	// dearest thing that a target does; what it is for, the applied mark, only lets go of what is staged.
+	flushDelay = 50 * time.Millisecond
 )
 
 var (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"drship/internal/block"
 	"drship/internal/ship"
@@ -16,6 +17,7 @@ type batchBuffers struct {
 	records []block.Record
 	arena   []byte // what the records' data lies in
 	out     []byte
+	last    time.Time // when the last batch was cut
 }
 
 // inflight remembers how many bytes of records were sent up to which position and not yet staged. It is bounded by
@@ -52,38 +54,42 @@ func (f *inflight) staged(mark block.Seq) {
 
 func (f *inflight) reset() { f.sent, f.bytes = f.sent[:0], 0 }
 
-// shipBatch cuts a batch from what has gathered and sends it. It reports whether there was one.
-func (s *Stream) shipBatch(ctx context.Context) (bool, error) {
+// shipBatch cuts a batch from what has gathered and sends it, if it is time for one.
+func (s *Stream) shipBatch(ctx context.Context) (progress, error) {
 	p := s.peer
 	if s.held.Load() {
-		return false, nil
+		return progress{}, nil
 	}
 	p.mu.Lock()
 	sent, full := p.marks.Sent, s.flight.full(s.cfg.Window)
 	p.mu.Unlock()
 	if full {
-		return false, nil
+		return progress{}, nil
 	}
 	empty := p.group.emptyEpoch()
 	records, backlog, _ := p.group.log.Backlog(sent)
 	if records == 0 {
 		if sent.Less(empty) {
-			return true, s.sendStep(ctx, sent, empty)
+			return progress{any: true}, s.sendStep(ctx, sent, empty)
 		}
-		return false, nil
+		return progress{}, nil
+	}
+	if wait := ship.Gather(s.cfg.Protocol, backlog, time.Since(s.batch.last)); wait > 0 {
+		return progress{wait: wait, gather: true}, nil
 	}
 	limits := ship.PlanBatch(backlog)
 	recs, arena, err := p.group.log.ReadInto(sent, limits.Bytes, limits.Records, s.batch.records[:0], s.batch.arena[:0])
 	s.batch.records, s.batch.arena = recs, arena
 	switch {
 	case errors.Is(err, journal.ErrGone) && !p.ByJournal():
-		return false, nil // given up between the look and the read: the next turn sees it
+		return progress{}, nil // given up between the look and the read: the next turn sees it
 	case err != nil:
-		return false, fmt.Errorf("read journal behind %v for %s: %w", sent, p.name, err)
+		return progress{}, fmt.Errorf("read journal behind %v for %s: %w", sent, p.name, err)
 	case len(recs) == 0:
-		return false, nil
+		return progress{}, nil
 	}
-	return true, s.sendBatch(ctx, sent, recs)
+	s.batch.last = time.Now()
+	return progress{any: true}, s.sendBatch(ctx, sent, recs)
 }
 
 // sendStep leads the peer into an epoch that has no record yet, so that it can reach the end of the write order.

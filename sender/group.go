@@ -353,9 +353,11 @@ func (g *Group) appendLocked(v *Volume, o *op) (block.Seq, error) {
 	return rec.Seq, nil
 }
 
-// wake tells every stream that there is something to ship.
+// wake tells every stream that there is something to ship, unless it looks by itself soon.
 func (g *Group) wake() {
 	for _, p := range g.peers {
-		p.wake()
+		if !p.gathering.Load() {
+			p.wake()
+		}
 	}
 }

@@ -40,6 +40,9 @@ type Peer struct {
 
 	protocol atomic.Uint32 // of the stream that runs: 'A', 'B', 'C'; 0 if none. Read on the write path
 	kick     chan struct{}
+
+	// gathering says that the pump sleeps for a bounded time to let a batch grow, and looks again by itself.
+	gathering atomic.Bool
 }
 
 func newPeer(g *Group, name string) (*Peer, error) {

@@ -113,7 +113,7 @@ func (s *Stream) Run(ctx context.Context) error {
 		if shipped.any {
 			continue
 		}
-		if err := s.idle(ctx, shipped.wait); err != nil {
+		if err := s.idle(ctx, shipped); err != nil {
 			return err
 		}
 	}
@@ -121,8 +121,18 @@ func (s *Stream) Run(ctx context.Context) error {
 
 // progress is what one turn of the pump did, and how long it may sleep if it did nothing (0: until woken).
 type progress struct {
-	any  bool
-	wait time.Duration
+	any    bool
+	wait   time.Duration
+	gather bool // it lets a batch grow for wait: more writes need not wake it
+}
+
+// and is what two parts of a turn did together.
+func (p progress) and(q progress) progress {
+	wait := p.wait
+	if wait == 0 || q.wait > 0 && q.wait < wait {
+		wait = q.wait
+	}
+	return progress{any: p.any || q.any, wait: wait, gather: p.gather || q.gather}
 }
 
 // step is one turn of the pump. One batch, then at most one piece of the resync: replication goes first, and neither
@@ -144,7 +154,7 @@ func (s *Stream) step(ctx context.Context) (progress, error) {
 	if err != nil {
 		return progress{}, err
 	}
-	return progress{any: batch || piece.any || mended.any, wait: max(piece.wait, mended.wait)}, nil
+	return batch.and(piece).and(mended), nil
 }
 
 // begin decides where the stream starts and tells the peer.
@@ -223,13 +233,17 @@ func (s *Stream) fail(err error) {
 	s.peer.wake()
 }
 
-// idle sleeps until something happened or wait is over.
-func (s *Stream) idle(ctx context.Context, wait time.Duration) error {
+// idle sleeps until something happened or the wait is over.
+func (s *Stream) idle(ctx context.Context, turn progress) error {
 	var timer <-chan time.Time
-	if wait > 0 {
-		t := time.NewTimer(wait)
+	if turn.wait > 0 {
+		t := time.NewTimer(turn.wait)
 		defer t.Stop()
 		timer = t.C
+	}
+	if turn.gather {
+		s.peer.gathering.Store(true)
+		defer s.peer.gathering.Store(false)
 	}
 	select {
 	case <-s.peer.kick:

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"testing"
+	"time"
 
 	"drship/internal/block"
 )
@@ -86,6 +87,27 @@ func TestResyncPace(t *testing.T) {
 	for _, tt := range tests {
 		if got := ResyncPace(tt.in); got.Rate != tt.want || got.Why == "" {
 			t.Errorf("%s: %+v, want rate %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestGather(t *testing.T) {
+	tests := []struct {
+		name     string
+		protocol byte
+		backlog  int64
+		since    time.Duration
+		want     time.Duration
+	}{
+		{"first after a pause", 'A', 4096, time.Second, 0},
+		{"soon after the last", 'A', 4096, time.Millisecond, gatherTime - time.Millisecond},
+		{"enough has gathered", 'A', smallBatch, 0, 0},
+		{"a write waits until it is received", 'B', 4096, 0, 0},
+		{"a write waits until it is staged", 'C', 4096, 0, 0},
+	}
+	for _, tt := range tests {
+		if got := Gather(tt.protocol, tt.backlog, tt.since); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
 }
