@@ -28,7 +28,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		MemTableStopWritesThreshold: memTables,
 		// The log only grows at its end: tables in L0 hardly overlap, and trimming drops them whole. Writers wait
 		// for the disk (memtables), not for tidying up.
-		L0CompactionThreshold: 4,
+		L0CompactionThreshold: 16,
 		L0StopWritesThreshold: 1000,
 		LBaseMaxBytes:         128 << 20,
 		MaxOpenFiles:          500,

@@ -13,6 +13,13 @@ import (
 const (
 	zstdWindow = 2 << 20 // bytes; bounds the encoder's memory to about twice that
 	minPack    = 128     // shorter payloads are not worth the attempt
+
+	// Where a payload did not shrink, the next ones are sampled before they are packed whole: data that is encrypted or
+	// compressed already would cost more processor time here than everything else on its way.
+	samples     = 8       // pieces looked at
+	sampleBytes = 4 << 10 // of each
+	minSampled  = 2 * samples * sampleBytes
+	maxSkipped  = 15 // payloads in a row that are sent raw on the word of a sample alone
 )
 
 // packer compresses whole payloads. It holds no goroutine.
@@ -20,6 +27,11 @@ type packer struct {
 	codec frame.Codec
 	best  bool
 	zstd  *zstd.Encoder
+
+	hopeless bool // the last payload did not shrink
+	skipped  int  // payloads sent raw since one was tried whole
+	sample   []byte
+	trial    []byte
 }
 
 func newPacker(o Options) (packer, error) {
@@ -45,12 +57,30 @@ func (p *packer) pack(dst, raw []byte) ([]byte, frame.Codec) {
 	if p.codec == frame.CodecRaw || len(raw) < minPack {
 		return append(dst, raw...), frame.CodecRaw
 	}
+	if p.hopeless && len(raw) >= minSampled && p.skipped < maxSkipped && !p.promising(raw) {
+		p.skipped++
+		return append(dst, raw...), frame.CodecRaw
+	}
 	at := len(dst)
 	out := p.compress(dst, raw)
-	if n := len(out) - at; n+n/32 < len(raw) {
-		return out, p.codec
+	p.skipped = 0
+	if p.hopeless = !pays(len(out)-at, len(raw)); p.hopeless {
+		return append(out[:at], raw...), frame.CodecRaw
 	}
-	return append(out[:at], raw...), frame.CodecRaw
+	return out, p.codec
+}
+
+func pays(packed, raw int) bool { return packed+packed/32 < raw }
+
+// promising reports whether pieces of raw, spread over it, would shrink.
+func (p *packer) promising(raw []byte) bool {
+	p.sample = p.sample[:0]
+	for i := range samples {
+		at := i * (len(raw) - sampleBytes) / (samples - 1)
+		p.sample = append(p.sample, raw[at:at+sampleBytes]...)
+	}
+	p.trial = p.compress(p.trial[:0], p.sample)
+	return pays(len(p.trial), len(p.sample))
 }
 
 func (p *packer) compress(dst, raw []byte) []byte {
