@@ -118,6 +118,15 @@ func (s *Store) Failed() error {
 	return nil
 }
 
+// failedMeanwhile is Failed for whoever comes back from the database. Files that are frozen answer that all went well while
+// the failure is still being marked: nobody may take that for real, so the caller waits for the failure to show.
+func (s *Store) failedMeanwhile() error {
+	if s.fs.frozen.Load() {
+		<-s.failCh
+	}
+	return s.Failed()
+}
+
 // WasLost reports whether the store had failed before it was opened, and nothing after that was recorded: the owner
 // has to set the bitmaps whole, and then calls ClearLost.
 func (s *Store) WasLost() bool { return s.lost.Load() }
@@ -245,7 +254,7 @@ func (s *Store) syncOnce() error {
 	writes := s.writes.Load()
 	y.mu.Unlock()
 	err := s.db.LogData(nil, pebble.Sync)
-	if f := s.Failed(); f != nil {
+	if f := s.failedMeanwhile(); f != nil {
 		err = f
 	}
 	y.mu.Lock()

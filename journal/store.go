@@ -314,7 +314,7 @@ func (s *Store) applyEntered(b *pebble.Batch, sync bool) error {
 		o = pebble.Sync
 	}
 	err := s.db.Apply(b, o)
-	if f := s.Failed(); f != nil {
+	if f := s.failedMeanwhile(); f != nil {
 		return f
 	}
 	if err != nil {
