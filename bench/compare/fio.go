@@ -30,6 +30,9 @@ var lineLoads = loopbackLoads[:2]
 type measurement struct {
 	iops, bytes float64       // a second
 	p50, p99    time.Duration // completion latency
+	requests    int64
+	processor   []time.Duration // of each process of the subject, per request
+	behind      int64           // what the peer lacked at the end, bytes
 }
 
 func fio(ctx context.Context, uri string, w workload, runtime time.Duration) (measurement, error) {
@@ -47,6 +50,7 @@ func fio(ctx context.Context, uri string, w workload, runtime time.Duration) (me
 			Write struct {
 				IOPS  float64 `json:"iops"`
 				Bytes float64 `json:"bw_bytes"`
+				Total int64   `json:"total_ios"`
 				Clat  struct {
 					Percentile map[string]int64 `json:"percentile"`
 				} `json:"clat_ns"`
@@ -65,7 +69,7 @@ func fio(ctx context.Context, uri string, w workload, runtime time.Duration) (me
 	}
 	j := report.Jobs[0].Write
 	return measurement{
-		iops: j.IOPS, bytes: j.Bytes,
+		iops: j.IOPS, bytes: j.Bytes, requests: j.Total,
 		p50: time.Duration(j.Clat.Percentile["50.000000"]),
 		p99: time.Duration(j.Clat.Percentile["99.000000"]),
 	}, nil

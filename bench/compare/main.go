@@ -1,6 +1,13 @@
 // Compare measures our export beside what a user would take instead (make bench): fio's nbd engine on every subject in turn,
 // several rounds, printed as ratios with latency percentiles. All servers run on one machine at the same time, but only one
-// is under load, so that a machine that drifts drifts for all.
+// is under load, so that a machine that drifts drifts for all; before the next one's turn it has caught up with its peer.
+//
+//	main.go      the run: groups of subjects, rounds of workloads
+//	ours.go      our subjects: alone, replicated, over a line
+//	others.go    nbdkit, qemu-storage-daemon, its mirror
+//	resync.go    how long a full sync of a filled volume takes
+//	machine.go   what the machine's disk takes for a sync; what processes used
+//	table.go     medians and ratios
 package main
 
 import (
@@ -43,10 +50,16 @@ type bench struct {
 
 // subject is a server under measurement.
 type subject struct {
-	name   string
-	uri    string
-	stop   func() error
-	settle func(context.Context) error // waits until a measurement's work is done; nil: it is when fio ends
+	name string
+	uri  string
+	stop func() error
+	pids []int // its processes, the one that is written to first
+
+	// Where they are set: before is called ahead of a measurement, after behind it, until the subject is at rest again;
+	// behind tells what the peer lacks, in bytes.
+	before func()
+	after  func(context.Context) error
+	behind func(context.Context) (int64, error)
 }
 
 // volumeSize is what is written to, in bytes: all images of all subjects fit the page cache of a small machine.
@@ -67,10 +80,16 @@ func (b *bench) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := b.describe(os.Stdout); err != nil {
+		return err
+	}
 	if err := b.group(ctx, "beside others, peers on loopback", b.loopback(), loopbackLoads); err != nil {
 		return err
 	}
-	return b.group(ctx, "the primary and the line: protocol A, 100 Mbit/s, 50 ms round trip", b.lines(), lineLoads)
+	if err := b.group(ctx, "the primary and the line: protocol A, 100 Mbit/s, 50 ms round trip", b.lines(), lineLoads); err != nil {
+		return err
+	}
+	return b.resyncs(ctx)
 }
 
 // maker starts a subject in a folder of its own.
@@ -108,19 +127,47 @@ func (b *bench) group(ctx context.Context, title string, makers []maker, loads [
 		for _, w := range loads {
 			for _, s := range subjects {
 				fmt.Fprintf(os.Stderr, "round %d of %d: %s, %s\n", round+1, b.rounds, w.name, s.name)
-				m, err := fio(ctx, s.uri, w, b.runtime)
+				m, err := b.measure(ctx, s, w)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, w.name, err)
 				}
 				r.add(s.name, w.name, m)
-				if s.settle != nil {
-					if err := s.settle(ctx); err != nil {
-						return fmt.Errorf("%s, after %s: %w", s.name, w.name, err)
-					}
-				}
 			}
 		}
 	}
 	r.print(os.Stdout, title, subjects, loads)
-	return nil
+	return printMemory(os.Stdout, subjects)
+}
+
+// measure runs a workload against a subject, and waits until the subject is at rest again.
+func (b *bench) measure(ctx context.Context, s subject, w workload) (measurement, error) {
+	if s.before != nil {
+		s.before()
+	}
+	used, err := processorTime(s.pids)
+	if err != nil {
+		return measurement{}, err
+	}
+	m, err := fio(ctx, s.uri, w, b.runtime)
+	if err != nil {
+		return m, err
+	}
+	if s.behind != nil {
+		if m.behind, err = s.behind(ctx); err != nil {
+			return m, err
+		}
+	}
+	if s.after != nil {
+		if err := s.after(ctx); err != nil {
+			return m, err
+		}
+	}
+	now, err := processorTime(s.pids)
+	if err != nil {
+		return m, err
+	}
+	for i := range now { // what it takes to bring the peer up to date counts
+		m.processor = append(m.processor, (now[i]-used[i])/time.Duration(max(m.requests, 1)))
+	}
+	return m, nil
 }

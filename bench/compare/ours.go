@@ -52,9 +52,9 @@ func (b *bench) lines() []maker {
 	}
 }
 
-// unreplicated is one node whose resource has no peer.
+// unreplicated is a node whose resource has no peer.
 func (b *bench) unreplicated(ctx context.Context, dir string) (subject, error) {
-	p, err := b.newPair(pair.Options{Dir: dir, Nodes: []string{"alice"}, Protocol: "A"})
+	p, err := b.newPair(pair.Options{Dir: dir, Protocol: "A", Nodes: []string{"alice"}})
 	if err != nil {
 		return subject{}, err
 	}
@@ -63,12 +63,16 @@ func (b *bench) unreplicated(ctx context.Context, dir string) (subject, error) {
 	if err := errors.Join(p.Create(ctx), alice.Promote(ctx, "--force")); err != nil {
 		return subject{}, errors.Join(err, stop())
 	}
-	return subject{uri: alice.URI(0), stop: stop}, nil
+	return subject{uri: alice.URI(0), stop: stop, pids: []int{alice.PID()}}, nil
 }
 
 // newPair prepares a pair over filled images.
 func (b *bench) newPair(o pair.Options) (*pair.Pair, error) {
-	for _, node := range []string{"alice", "bob"} {
+	nodes := o.Nodes
+	if nodes == nil {
+		nodes = []string{"alice", "bob"}
+	}
+	for _, node := range nodes {
 		if _, err := filled(filepath.Join(o.Dir, node), "disk.img"); err != nil {
 			return nil, err
 		}
@@ -95,24 +99,39 @@ func (b *bench) replicated(protocol string, link *relay.Link, cut bool) func(con
 		if err := errors.Join(p.Create(bound), p.Sync(bound)); err != nil {
 			return subject{}, errors.Join(fmt.Errorf("bring up a pair: %w", err), stop())
 		}
-		if link != nil {
-			p.Relay.Set(*link)
+		alice := p.Node("alice")
+		s := subject{uri: alice.URI(0), stop: stop, pids: []int{alice.PID(), p.Node("bob").PID()}}
+		s.behind = func(ctx context.Context) (int64, error) {
+			status, err := alice.Status(ctx)
+			return status.Behind(), err
 		}
-		if cut {
-			p.Relay.Cut()
-		}
-		s := subject{uri: p.Node("alice").URI(0), stop: stop}
-		if link == nil {
-			s.settle = func(ctx context.Context) error { return drained(ctx, p) }
+		s.before = func() { spoil(p.Relay, link, cut) }
+		s.after = func(ctx context.Context) error {
+			heal(p.Relay)
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+			defer cancel()
+			_, err := alice.Wait(ctx, "the peer to have everything", func(s pair.Status) bool { return s.InSync() && s.Drained() })
+			return err
 		}
 		return s, nil
 	}
 }
 
-// drained waits until the peer has what the last measurement wrote, so that the next subject has the machine to itself.
-func drained(ctx context.Context, p *pair.Pair) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	_, err := p.Node("alice").Wait(ctx, "the peer to have everything", func(s pair.Status) bool { return s.InSync() && s.Drained() })
-	return err
+// spoil gives the line between two nodes its limits, or cuts it; heal makes it perfect, so that what has gathered gets
+// through. Without a relay there is nothing to do.
+func spoil(r *relay.Relay, link *relay.Link, cut bool) {
+	if r == nil {
+		return
+	}
+	r.Set(*link)
+	if cut {
+		r.Cut()
+	}
+}
+
+func heal(r *relay.Relay) {
+	if r != nil {
+		r.Heal()
+		r.Set(relay.Link{})
+	}
 }

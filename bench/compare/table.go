@@ -27,7 +27,12 @@ func (r results) median(subject, load string) (measurement, bool) {
 	return all[len(all)/2], true
 }
 
-// print writes a table for each workload: the rate, its ratio to our own unreplicated rate and to what stands first among the others, latency.
+func middle[T cmp.Ordered](all []T) T {
+	return slices.Sorted(slices.Values(all))[len(all)/2]
+}
+
+// print writes a table for each workload: the rate, its ratio to our own unreplicated rate and to what stands first among the others, latency,
+// the processor time of each of the subject's processes for one request, and what the peer lacked at the end.
 func (r results) print(w io.Writer, title string, subjects []subject, loads []workload) {
 	fmt.Fprintf(w, "\n## %s\n", title)
 	for _, l := range loads {
@@ -37,7 +42,7 @@ func (r results) print(w io.Writer, title string, subjects []subject, loads []wo
 		if beside {
 			fmt.Fprintf(w, " %10s", "to nbdkit")
 		}
-		fmt.Fprintf(w, " %9s %9s\n", "p50", "p99")
+		fmt.Fprintf(w, " %9s %9s %18s %10s\n", "p50", "p99", "processor/request", "behind")
 		for _, s := range subjects {
 			m, ok := r.median(s.name, l.name)
 			if !ok {
@@ -51,9 +56,24 @@ func (r results) print(w io.Writer, title string, subjects []subject, loads []wo
 			if beside {
 				fmt.Fprintf(w, " %10s", ratio(m.iops, other.iops))
 			}
-			fmt.Fprintf(w, " %9s %9s\n", latency(m.p50), latency(m.p99))
+			fmt.Fprintf(w, " %9s %9s %18s %10s\n", latency(m.p50), latency(m.p99), processor(m.processor), behind(m.behind))
 		}
 	}
+}
+
+func processor(used []time.Duration) string {
+	var all []string
+	for _, d := range used {
+		all = append(all, fmt.Sprintf("%.0f", float64(d.Nanoseconds())/1e3))
+	}
+	return strings.Join(all, " + ") + " µs"
+}
+
+func behind(bytes int64) string {
+	if bytes == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
 }
 
 func ratio(a, b float64) string {

@@ -109,13 +109,14 @@ func (s Status) OutOfSync() (kib uint64) {
 }
 
 // Drained reports whether every peer has staged all that was acknowledged.
-func (s Status) Drained() bool {
+func (s Status) Drained() bool { return s.Behind() == 0 }
+
+// Behind is how much the peer that has least lacks of what was written here, in bytes.
+func (s Status) Behind() (n int64) {
 	for _, c := range s.Connections {
-		if c.Link.LagBytes != 0 {
-			return false
-		}
+		n = max(n, c.Link.LagBytes)
 	}
-	return true
+	return n
 }
 
 // Received sums what came over the wire from all peers, in bytes.
