@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"drship/bench/pair"
@@ -91,6 +92,11 @@ func (d *demo) prepare(ctx context.Context, dir string) error {
 		}
 		d.binary = bin
 	}
+	binary, err := filepath.Abs(d.binary) // the commands that KEEP prints work from anywhere
+	if err != nil {
+		return err
+	}
+	d.binary = binary
 	in, err := openInput(ctx, d.in, dir)
 	if err != nil {
 		return fmt.Errorf("prepare the input: %w", err)
