@@ -82,12 +82,14 @@ func validVolume(v uint16) error {
 func (m *State) append(b []byte) []byte {
 	b = putU32(append(b, m.Role, m.Protocol), m.Flags)
 	b = putU64(putSeq(b, m.Position), m.Serial)
+	b = putU64(putU64(b, m.Policies), uint64(m.Written))
 	return appendVolumes(b, m.Volumes)
 }
 
 func (m *State) decode(r *reader) {
 	m.Role, m.Protocol, m.Flags = r.u8(), r.u8(), r.u32()
 	m.Position, m.Serial = r.seq(), r.u64()
+	m.Policies, m.Written = r.u64(), int64(r.u64())
 	m.Volumes = decodeVolumes(r)
 }
 

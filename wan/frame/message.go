@@ -62,6 +62,8 @@ type State struct {
 	Protocol uint8     // 'A', 'B', 'C'
 	Volumes  []VolumeState
 	Serial   uint64 // counts the states of this session, from 1
+	Policies uint64 // state.Policies.Word: both sides must go by the same rules
+	Written  int64  // when this side last took a write of a client, Unix nanoseconds; 0 where it does not know
 }
 
 // Flags of State.

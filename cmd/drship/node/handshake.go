@@ -24,24 +24,42 @@ func (r *Resource) handshake(s *session) error {
 		return err
 	}
 	defer release()
-	r.mu.Lock()
-	mine := r.stateLocked(s)
-	r.mu.Unlock()
-	if err := s.link.Send(ctx, mine); err != nil {
-		return fmt.Errorf("send state to %s: %w", s.peer.name, err)
-	}
-	theirs, err := recvState(ctx, s)
+	mine, theirs, err := r.exchange(ctx, s)
 	if err != nil {
 		return err
+	}
+	if text := r.policies(s.peer).Disagreement(theirs.Policies); text != "" {
+		return r.dropPeer(ctx, s, text+"; make the configurations agree, then connect again")
+	}
+	if mine, theirs, err = r.countChanges(ctx, s, mine, theirs); err != nil {
+		return r.failed(ctx, s, err)
 	}
 	d, err := r.decide(s, mine, theirs)
 	if err != nil {
-		return err
+		return r.failed(ctx, s, err)
 	}
 	for _, line := range d.Log {
 		r.log.Info(line, "peer", s.peer.name)
 	}
+	if (mine.Flags|theirs.Flags)&frame.FlagTentative != 0 {
+		return r.tried(s, d)
+	}
+	if len(d.Handlers) > 0 {
+		r.helperSoon(s.peer, d.Handlers...)
+	}
 	return r.actOn(ctx, s, d, theirs)
+}
+
+// exchange tells the peer the state here and hears its own.
+func (r *Resource) exchange(ctx context.Context, s *session) (mine, theirs *frame.State, err error) {
+	r.mu.Lock()
+	mine = r.stateLocked(s)
+	r.mu.Unlock()
+	if err := s.link.Send(ctx, mine); err != nil {
+		return nil, nil, fmt.Errorf("send state to %s: %w", s.peer.name, err)
+	}
+	theirs, err = recvState(ctx, s)
+	return mine, theirs, err
 }
 
 func recvState(ctx context.Context, s *session) (*frame.State, error) {
@@ -53,6 +71,9 @@ func recvState(ctx context.Context, s *session) (*frame.State, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s began with %T, not with its state", s.peer.name, m)
 	}
+	if st.Flags&frame.FlagGoingAway != 0 {
+		return nil, errGoneAway
+	}
 	return st, nil
 }
 
@@ -60,7 +81,7 @@ func recvState(ctx context.Context, s *session) (*frame.State, error) {
 func (r *Resource) stateLocked(s *session) *frame.State {
 	p := s.peer
 	s.serial++
-	m := &frame.State{Role: uint8(r.role), Protocol: p.cfg.Net.Protocol, Serial: s.serial}
+	m := &frame.State{Role: uint8(r.role), Protocol: p.cfg.Net.Protocol, Serial: s.serial, Policies: policiesOf(p).Word()}
 	flag := func(on bool, f uint32) {
 		if on {
 			m.Flags |= f
@@ -79,7 +100,7 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 		return m
 	}
 	flag(a.crashed, frame.FlagCrashedPrimary)
-	m.Position = a.position()
+	m.Position, m.Written = a.position(), a.lastWrite()
 	for i, v := range a.meta.Volumes {
 		vs := frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(a.ids(i, p.name))}
 		if gp := a.group.Peer(p.name); gp != nil {
@@ -109,10 +130,8 @@ func (r *Resource) decide(s *session, mine, theirs *frame.State) (state.Decision
 	if err != nil {
 		return state.Decision{}, err
 	}
-	n := p.cfg.Net
-	d := state.HandshakeVolumes(self, peer, state.Policies{AfterSB0: n.AfterSB0, AfterSB1: n.AfterSB1, AfterSB2: n.AfterSB2,
-		RRConflict: n.RRConflict, AlwaysASBP: n.AlwaysASBP})
-	p.explain = d.Explain
+	d := state.HandshakeVolumes(self, peer, policiesOf(p))
+	p.explain = explain(d, mine, theirs)
 	if a := r.att; a != nil && !d.DryRun {
 		for i := range d.Volumes {
 			if fix := d.Volumes[i].Comparison.FixSelf; fix != nil {
@@ -157,6 +176,9 @@ func side(s *frame.State, v frame.VolumeState) state.Side {
 func (r *Resource) actOn(ctx context.Context, s *session, d state.Decision, theirs *frame.State) error {
 	switch d.Action {
 	case state.Equal:
+		if err := r.agree(theirs, d); err != nil {
+			return err
+		}
 		r.becomeReady(s, state.Connected)
 		if d.NoData {
 			return nil
@@ -165,13 +187,15 @@ func (r *Resource) actOn(ctx context.Context, s *session, d state.Decision, thei
 	case state.BecomeSource:
 		return r.becomeSource(ctx, s, d, theirs)
 	case state.BecomeTarget:
+		if err := r.giveWay(ctx, s, d); err != nil {
+			return err
+		}
 		return r.offerBits(ctx, s, d)
 	}
 	if d.Retry {
 		return errors.New(d.Text)
 	}
-	r.standAlone(s.peer)
-	return fmt.Errorf("%w: %s", errDropped, d.Text)
+	return r.dropPeer(ctx, s, d.Text)
 }
 
 func (r *Resource) becomeReady(s *session, repl state.Conn) {

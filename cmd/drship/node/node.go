@@ -9,6 +9,9 @@
 //	handshake.go who is source, who is target
 //	source.go    the source side of a session
 //	target.go    the target side of a session
+//	splitbrain.go what happens when the handshake finds more than one truth
+//	helper.go    handlers: the administrator's shell lines for events
+//	explain.go   what a handshake found, for people
 //	role.go      promotion and demotion
 //	verify.go    online verify from this side: order, run, report
 //	verified.go  the side that is compared; repair
@@ -68,6 +71,7 @@ type Node struct {
 	log      *slog.Logger
 	trust    trust
 	exports  *exports
+	helpers  *helpers
 	watchers watchers
 
 	mu        sync.Mutex // guards what follows
@@ -94,7 +98,7 @@ func New(env Env) (*Node, error) {
 	if n.trust, err = loadTrust(env.StateDir, env.Node); err != nil {
 		return nil, err
 	}
-	n.exports = newExports(n)
+	n.exports, n.helpers = newExports(n), newHelpers()
 	for _, w := range cfg.Warnings {
 		n.log.Warn("configuration", "at", w.Pos, "text", w.Text)
 	}
@@ -161,6 +165,7 @@ func (n *Node) Run(ctx context.Context) error {
 	case <-served.Done():
 	}
 	n.downAll()
+	n.helpers.close()
 	stop()
 	return group.Wait()
 }

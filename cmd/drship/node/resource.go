@@ -11,6 +11,7 @@ import (
 	"drship/internal/config"
 	"drship/internal/digest"
 	"drship/internal/disk"
+	"drship/internal/face"
 	"drship/internal/state"
 	"drship/journal"
 	"drship/receiver"
@@ -46,6 +47,10 @@ type Resource struct {
 	stopping bool        // the node stops: sessions end, and come back with the next start
 
 	verifies *verifyDoc // has its own lock
+
+	suspend    bool        // suspend-io
+	fencing    int         // lost peers that fence-peer has not answered for yet: I/O is frozen
+	lastHelper face.Helper // the handler that ran last
 }
 
 // attachment is what a resource has while its disks are open.

@@ -93,7 +93,7 @@ func (r *Resource) volumesConfigured() []*config.Volume {
 func (r *Resource) snapshot() face.Resource {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := face.Resource{Name: r.name, Role: r.role, NodeID: r.host.NodeID}
+	f := face.Resource{Name: r.name, Role: r.role, NodeID: r.host.NodeID, Helper: r.lastHelper}
 	a := r.att
 	if a != nil {
 		f.Suspended.User = a.group.Suspended()

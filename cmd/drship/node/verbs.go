@@ -214,32 +214,39 @@ func onlyVolume(s face.Resource, volume int) face.Resource {
 }
 
 func verbConnect(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
-	release, err := r.acquire(ctx)
-	if err != nil {
+	o := connectOptions{discard: q.Yes("discard-my-data"), tentative: q.Yes("tentative")}
+	if err := r.connectVerb(ctx, peerNames(q), o, q.Yes("once")); err != nil || !o.tentative {
 		return nil, err
 	}
+	return r.awaitTrial(ctx, peerNames(q))
+}
+
+func (r *Resource) connectVerb(ctx context.Context, names []string, o connectOptions, once bool) error {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return err
+	}
 	defer release()
-	o := connectOptions{discard: q.Yes("discard-my-data"), tentative: q.Yes("tentative")}
 	r.mu.Lock()
 	local, peers := r.viewsLocked()
 	r.mu.Unlock()
 	down := 0
 	for _, p := range peers {
-		if !named(peerNames(q), p.Name) {
-			continue
-		}
 		f := state.MayConnect(local, p, o.discard)
-		if f != nil && f.Code != state.ErrNetConfigured {
-			return nil, f
-		}
-		if f == nil {
+		switch {
+		case !named(names, p.Name):
+		case f == nil:
 			down++
+		case f.Code != state.ErrNetConfigured:
+			return f
+		case o.tentative:
+			return state.Refused(state.ErrNetConfigured, "%s is connected, or being waited for, already; disconnect first to try", p.Name)
 		}
 	}
-	if down == 0 && q.Yes("once") { // as DRBD has it
-		return nil, state.Refused(state.ErrLocalAddr, "")
+	if down == 0 && once { // as DRBD has it
+		return state.Refused(state.ErrLocalAddr, "")
 	}
-	return nil, r.connect(ctx, peerNames(q), o)
+	return r.connect(ctx, names, o)
 }
 
 func verbDisconnect(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
@@ -278,22 +285,4 @@ func verbWaitSync(ctx context.Context, r *Resource, q *control.Request) ([]strin
 	}
 	defer cancel()
 	return nil, r.waitPeers(ctx, peerNames(q), func(p *peer) bool { return p.inSight() && r.inSyncLocked(p) })
-}
-
-func verbExplain(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []string
-	for _, p := range r.peers {
-		if q.Peer != "" && q.Peer != p.name {
-			continue
-		}
-		if len(p.explain) == 0 {
-			out = append(out, fmt.Sprintf("%s: no handshake yet", p.name))
-		}
-		for _, line := range p.explain {
-			out = append(out, fmt.Sprintf("%s: %s", p.name, line))
-		}
-	}
-	return out, nil
 }
