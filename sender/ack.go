@@ -41,8 +41,22 @@ func (g *Group) ackChan() chan struct{} {
 }
 
 // await returns when every connected peer has the record at seq as its protocol asks. A peer that goes away, or that
-// is tracked by bitmap, holds nobody up.
+// is tracked by bitmap, holds nobody up, unless the group is frozen: then the answer waits until it no longer is, and for the peers
+// that are connected by then.
 func (g *Group) await(ctx context.Context, seq block.Seq) error {
+	for again := true; again; {
+		err := g.awaitPeers(ctx, seq)
+		if err != nil {
+			return err
+		}
+		if again, err = g.gate.thawed(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Group) awaitPeers(ctx context.Context, seq block.Seq) error {
 	if seq.IsZero() {
 		return nil
 	}

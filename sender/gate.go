@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // gate admits requests to a resource: it counts those inside, can hold new ones back (suspended I/O) and can be shut
@@ -11,6 +12,7 @@ type gate struct {
 	mu     sync.Mutex
 	open   bool
 	held   chan struct{} // not nil while suspended; closed by resume
+	frozen atomic.Bool   // while suspended: those inside wait, too, before they are answered
 	inside int
 	idle   chan struct{} // not nil while someone waits for the last request to leave
 }
@@ -63,6 +65,36 @@ func (g *gate) suspend() {
 	g.mu.Unlock()
 }
 
+// freeze is suspend for those inside as well: none of them is answered before resume.
+func (g *gate) freeze() {
+	g.frozen.Store(true)
+	g.suspend()
+}
+
+// thawed returns at once unless the gate is frozen; again says that it had to wait. When the gate was shut meanwhile it is an error: what
+// waited for is not known.
+func (g *gate) thawed(ctx context.Context) (again bool, err error) {
+	if !g.frozen.Load() {
+		return false, nil
+	}
+	g.mu.Lock()
+	held := g.held
+	g.mu.Unlock()
+	if held != nil {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.open {
+		return false, ErrNotPrimary
+	}
+	return true, nil
+}
+
 func (g *gate) resume() {
 	g.mu.Lock()
 	g.releaseLocked()
@@ -70,6 +102,7 @@ func (g *gate) resume() {
 }
 
 func (g *gate) releaseLocked() {
+	g.frozen.Store(false)
 	if g.held != nil {
 		close(g.held)
 		g.held = nil

@@ -168,7 +168,11 @@ func (g *Group) Suspend(ctx context.Context) error {
 	return g.gate.drained(ctx)
 }
 
-// Resume ends Suspend.
+// Freeze holds back new requests, and the answers of those inside, until Resume: a peer that they wait for went out of sight, and may
+// be taking over. It does not wait.
+func (g *Group) Freeze() { g.gate.freeze() }
+
+// Resume ends Suspend and Freeze.
 func (g *Group) Resume() { g.gate.resume() }
 
 // Suspended reports whether requests are held back.

@@ -38,6 +38,9 @@ type StreamConfig struct {
 	Starting func(ctx context.Context, m *frame.StreamStart) error
 	// Synced is called when the peer says that a resync is finished, durably.
 	Synced func(ctx context.Context) error
+	// Ending, where set, is called as the stream ends, before any write that waits for this peer is let go on: the place
+	// to Freeze the group.
+	Ending func()
 	// AheadDwell is how long the peer is left Behind at least, once the journal was given up. 0 means DefaultDwell.
 	AheadDwell time.Duration
 }
@@ -206,6 +209,9 @@ func (s *Stream) announce(ctx context.Context, mode frame.Mode, from block.Seq, 
 // detach lets all waiting writes go: the peer is gone.
 func (s *Stream) detach() {
 	p := s.peer
+	if s.cfg.Ending != nil {
+		s.cfg.Ending()
+	}
 	p.mu.Lock()
 	if p.stream == s {
 		p.stream = nil

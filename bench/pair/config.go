@@ -44,6 +44,8 @@ func (p *Pair) config(reader *Node) string {
 	section("\t", "disk", p.o.Disk...)
 	section("\t", "journal", p.o.Journal...)
 	section("\t", "wan", p.o.WAN...)
+	section("\t", "handlers", p.o.Handlers...)
+	section("\t", "startup", p.o.Startup...)
 	for i, n := range p.Nodes {
 		fmt.Fprintf(&b, "\ton %s {\n\t\taddress %s;\n", n.Name, p.addressFor(reader, i))
 		for v := range p.o.Sizes {

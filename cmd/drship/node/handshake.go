@@ -203,6 +203,7 @@ func (r *Resource) becomeReady(s *session, repl state.Conn) {
 	s.ready, s.repl = true, repl
 	s.peer.conn = state.Connected
 	s.peer.discard, s.peer.try = false, false
+	r.peerIsBackLocked(s.peer)
 	r.mu.Unlock()
 	r.log.Info("connected", "peer", s.peer.name, "state", repl)
 	r.node.changed()

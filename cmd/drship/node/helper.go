@@ -12,6 +12,7 @@ import (
 	"drship/internal/config"
 	"drship/internal/face"
 	"drship/internal/handler"
+	"drship/wan/frame"
 )
 
 const (
@@ -103,6 +104,29 @@ func (r *Resource) helperSoonWith(p *peer, extra []string, names ...string) {
 	if !started {
 		<-h.slots
 	}
+}
+
+// oldUserland is an exit code of before-resync-source that DRBD ignores.
+const oldUserland = 3
+
+// beforeResync runs the handler that comes before a resync, and waits for it: a snapshot is taken before anything is
+// overwritten. A handler that fails has an administrator look at it first.
+func (r *Resource) beforeResync(ctx context.Context, s *session, m *frame.StreamStart, name string) error {
+	if m.Mode != frame.ModeResync {
+		return nil
+	}
+	code := r.helper(ctx, name, s.peer)
+	if code <= 0 || name == "before-resync-source" && code == oldUserland {
+		return nil
+	}
+	r.standAlone(s.peer)
+	return fmt.Errorf("%w: the %s handler ended with exit code %d", errDropped, name, code)
+}
+
+func (r *Resource) peerNamed(name string) *peer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.peerLocked(name)
 }
 
 func (r *Resource) hasHandler(name string) bool {

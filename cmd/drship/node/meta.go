@@ -37,6 +37,34 @@ func (a *attachment) setIDs(i int, peer string, ids state.IDs) {
 	v.Peers = append(v.Peers, journal.PeerMeta{Name: peer, Bitmap: ids.Bitmap})
 }
 
+// setPeerDisk stores what is known of a peer's disk while it is out of sight; save makes it durable.
+func (a *attachment) setPeerDisk(i int, peer string, d state.Disk) {
+	v := &a.meta.Volumes[i]
+	for k := range v.Peers {
+		if v.Peers[k].Name == peer {
+			v.Peers[k].Disk = d
+			return
+		}
+	}
+	v.Peers = append(v.Peers, journal.PeerMeta{Name: peer, Disk: d})
+}
+
+// peerDisks is what was known of a peer's disks when the metadata was last written; nil where nothing was.
+func (a *attachment) peerDisks(peer string) []state.Disk {
+	var disks []state.Disk
+	for _, v := range a.meta.Volumes {
+		for _, p := range v.Peers {
+			if p.Name == peer && (p.Disk == state.Inconsistent || p.Disk == state.Outdated) {
+				disks = append(disks, p.Disk)
+			}
+		}
+	}
+	if len(disks) != len(a.meta.Volumes) {
+		return nil
+	}
+	return disks
+}
+
 // save makes the metadata durable. Called with Resource.mu held: what a peer or a client is told never goes before it.
 func (a *attachment) save() error {
 	if err := a.store.SetMeta(a.meta); err != nil {

@@ -24,7 +24,8 @@ type peer struct {
 	session *session // nil without a link
 	view    frame.State
 	lastErr string
-	explain []string // what the last handshake decided, in words
+	known   []state.Disk // by volume: what fencing or an orderly end says of its disks while it is out of sight; nil: nothing
+	explain []string     // what the last handshake decided, in words
 }
 
 // inSight reports whether the peer's data is being kept equal with ours, or at least known. Called with mu held.
@@ -171,16 +172,20 @@ func (r *Resource) disconnect(names []string) {
 			continue
 		}
 		p.wanted, p.conn = false, state.StandAlone
-		if r.net != nil {
-			r.net.endpoint.Want(p.name, false)
-		}
 		if p.session != nil {
+			p.session.leaving = true
 			ending = append(ending, p.session)
+		} else if r.net != nil {
+			r.net.endpoint.Want(p.name, false)
 		}
 	}
 	r.mu.Unlock()
 	for _, s := range ending {
-		s.goAway()
+		if s.inUse() {
+			r.leaveInOrder(s)
+			s.goAway()
+		}
+		r.standAlone(s.peer)
 		s.end(errDisconnected)
 		<-s.done
 	}

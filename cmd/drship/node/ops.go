@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"drship/internal/state"
 )
@@ -105,24 +106,37 @@ func (r *Resource) hold(on bool) error {
 	return nil
 }
 
+// suspendIO holds back requests on an administrator's word.
 func (r *Resource) suspendIO(ctx context.Context) error {
 	a := r.attachment()
 	if a == nil {
 		return state.Refused(state.SSNoLocalDisk, "")
 	}
 	if err := a.group.Suspend(ctx); err != nil {
-		a.group.Resume()
-		return err
+		return errors.Join(err, r.resumeIO())
 	}
+	r.mu.Lock()
+	r.suspend = true
+	r.mu.Unlock()
 	r.node.changed()
 	return nil
 }
 
+// resumeIO lets requests go on: those that an administrator held back, and those that wait for a peer to be fenced, on the
+// administrator's word that it is.
 func (r *Resource) resumeIO() error {
-	a := r.attachment()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.att
 	if a == nil {
 		return state.Refused(state.SSNoLocalDisk, "")
 	}
+	if r.fencing > 0 {
+		if err := r.goOnAloneLocked(a); err != nil {
+			return err
+		}
+	}
+	r.suspend, r.fencing = false, 0
 	a.group.Resume()
 	r.node.changed()
 	return nil

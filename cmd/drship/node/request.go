@@ -83,6 +83,8 @@ func (s *session) grant(m *frame.Request) frame.Reply {
 	switch m.Verb {
 	case frame.RequestPrimary:
 		return s.grantPrimary(ctx)
+	case frame.RequestOutdate:
+		return refusal(s.r.grantOutdate(s.peer))
 	case frame.RequestSyncFromMe:
 		return refusal(s.r.invalidate(ctx, false))
 	case frame.RequestVerifyStart:

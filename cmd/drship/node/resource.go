@@ -250,6 +250,9 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 	}
 	r.mu.Lock()
 	r.att, r.role = a, state.Secondary
+	for _, p := range r.peers {
+		p.known = a.peerDisks(p.name)
+	}
 	r.mu.Unlock()
 	r.log.Info("attached", "volumes", len(a.disks), "crashed", a.crashed, "end", a.group.End())
 	r.node.changed()

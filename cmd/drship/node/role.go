@@ -24,8 +24,8 @@ func (r *Resource) viewsLocked() (state.Local, []state.PeerView) {
 	var peers []state.PeerView
 	for _, p := range r.peers {
 		v := state.PeerView{Name: p.name, Conn: p.conn, Role: state.RoleUnknown}
-		for range l.Disks {
-			v.Disks = append(v.Disks, state.DUnknown)
+		for i := range l.Disks {
+			v.Disks = append(v.Disks, p.knownDisk(i))
 		}
 		if p.inSight() {
 			v.Role = state.Role(p.view.Role)
@@ -55,7 +55,15 @@ func (r *Resource) Promote(ctx context.Context, force bool) error {
 		r.mu.Unlock()
 		return nil
 	}
-	if f := state.MayPromote(local, peers, force); f != nil {
+	f := state.MayPromote(local, peers, force)
+	if f != nil && f.Code == state.SSPrimaryNop && a != nil {
+		r.mu.Unlock()
+		r.fenceForPromotion(ctx)
+		r.mu.Lock()
+		local, peers = r.viewsLocked()
+		f = state.MayPromote(local, peers, force)
+	}
+	if f != nil {
 		r.mu.Unlock()
 		return f
 	}
@@ -263,6 +271,9 @@ func (r *Resource) demote(ctx context.Context, force bool) error {
 		return f
 	}
 	a := r.attachment()
+	if r.awaitsFence() && !force {
+		return state.Refused(state.SSTransientState, "I/O is frozen until the peer is fenced: answer it, or drship resume-io %s", r.name)
+	}
 	if err := a.group.Shut(ctx); err != nil {
 		a.group.Open()
 		return fmt.Errorf("wait for requests in flight: %w", err)
@@ -277,7 +288,7 @@ func (r *Resource) demote(ctx context.Context, force bool) error {
 		return nil
 	}
 	r.mu.Lock()
-	r.role = state.Secondary
+	r.role, r.suspend, r.fencing = state.Secondary, false, 0
 	a.meta.Primary = a.crashed
 	a.markPrimary(false)
 	err := a.save()

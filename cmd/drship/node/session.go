@@ -36,6 +36,8 @@ type session struct {
 
 	// Guarded by Resource.mu.
 	ready    bool // the handshake is done
+	leaving  bool // disconnect was asked for here
+	frozen   bool // I/O was frozen as the stream ended
 	repl     state.Conn
 	serial   uint64
 	source   *source                     // nil unless this side ships
@@ -140,13 +142,7 @@ func (r *Resource) endSession(s *session, reason error) {
 		close(ch)
 	}
 	s.requests = nil
-	a := r.att
-	var err error
-	if a != nil && s.ready && r.role == state.Primary && a.worstDisk() == state.UpToDate && !errors.Is(reason, errRenegotiate) {
-		if r.newGenerationLocked(a) {
-			err = a.save()
-		}
-	}
+	err := r.lostLocked(s, reason)
 	r.mu.Unlock()
 	close(s.done)
 	r.log.Info("session ended", "peer", p.name, "reason", reason)
@@ -233,6 +229,9 @@ func (s *session) peerState(m *frame.State) error {
 	src := s.source
 	paused := s.r.paused
 	err := s.r.confirmJournalLocked(s)
+	if m.Flags&frame.FlagGoingAway != 0 {
+		err = errors.Join(err, s.r.leftLocked(s.peer))
+	}
 	s.r.mu.Unlock()
 	if err != nil {
 		return err
@@ -282,4 +281,11 @@ func (r *Resource) broadcastState() {
 		}
 	}
 	r.node.changed()
+}
+
+// inUse reports whether the handshake is done.
+func (s *session) inUse() bool {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	return s.ready
 }

@@ -79,9 +79,15 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 	}
 	return sender.StreamConfig{
 		Link: s.link, Protocol: net.Protocol, Reduce: red, Csums: csums, AheadDwell: r.node.env.AheadDwell,
-		Pace:     func() ship.Pace { return r.pace(s) },
-		Starting: func(_ context.Context, m *frame.StreamStart) error { return r.sourceStarts(s, a, m) },
-		Synced:   func(context.Context) error { return r.sourceSynced(s, a) },
+		Pace:   func() ship.Pace { return r.pace(s) },
+		Ending: func() { r.streamEnds(s, a) },
+		Starting: func(ctx context.Context, m *frame.StreamStart) error {
+			if err := r.beforeResync(ctx, s, m, "before-resync-source"); err != nil {
+				return err
+			}
+			return r.sourceStarts(s, a, m)
+		},
+		Synced: func(context.Context) error { return r.sourceSynced(s, a) },
 	}, nil
 }
 
@@ -135,6 +141,7 @@ func (r *Resource) sourceSynced(s *session, a *attachment) error {
 	err := r.uncrashLocked(a)
 	r.mu.Unlock()
 	r.broadcastState()
+	r.unfenceSoon(s.peer)
 	return err
 }
 
@@ -164,6 +171,9 @@ func (r *Resource) confirmJournalLocked(s *session) error {
 		return nil
 	}
 	r.finishLocked(s, a)
+	if r.fencingLocked() != fencingNone {
+		r.helperSoon(s.peer, "unfence-peer")
+	}
 	return a.save()
 }
 
@@ -207,6 +217,7 @@ func (h hooks) JournalFull(peer string) {
 			s.end(errors.New("journal is full, and on-full says disconnect"))
 		}
 	}
+	h.r.helperSoon(h.r.peerNamed(peer), "journal-full")
 	h.r.node.changed()
 }
 

@@ -96,7 +96,7 @@ func (r *Resource) snapshot() face.Resource {
 	f := face.Resource{Name: r.name, Role: r.role, NodeID: r.host.NodeID, Helper: r.lastHelper}
 	a := r.att
 	if a != nil {
-		f.Suspended.User = a.group.Suspended()
+		f.Suspended.User, f.Suspended.Fencing = r.suspend, r.fencing > 0
 		records, bytes, _ := a.store.Log().Backlog(a.store.Log().Start())
 		f.Journal = face.JournalStatus{Bytes: bytes, Max: r.cfg.Journal.MaxSize, Records: records}
 	}
@@ -201,7 +201,7 @@ func (r *Resource) peerFace(a *attachment, p *peer) face.Peer {
 }
 
 func (r *Resource) peerVolumeFace(p *peer, gp *sender.Peer, i int, number uint16, repl state.Conn) face.PeerVolume {
-	v := face.PeerVolume{Number: number, Disk: state.DUnknown, Conn: repl}
+	v := face.PeerVolume{Number: number, Disk: p.knownDisk(i), Conn: repl}
 	if p.inSight() && i < len(p.view.Volumes) {
 		v.Disk = state.Disk(p.view.Volumes[i].Disk)
 	}

@@ -42,7 +42,15 @@ func (r *Resource) becomeTarget(s *session, m *frame.StreamStart) error {
 
 // StreamStarted takes over identifiers and disk states. What this side wrote itself is in the source's bitmap by now, or the
 // source has it: the journal goes.
-func (h hooks) StreamStarted(_ context.Context, m *frame.StreamStart) error {
+func (h hooks) StreamStarted(ctx context.Context, m *frame.StreamStart) error {
+	h.r.mu.Lock()
+	s := h.r.targetSessionLocked()
+	h.r.mu.Unlock()
+	if s != nil {
+		if err := h.r.beforeResync(ctx, s, m, "before-resync-target"); err != nil {
+			return err
+		}
+	}
 	if err := h.r.targetStarts(m); err != nil {
 		return err
 	}
@@ -127,6 +135,7 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 	}
 	r.log.Info("resync done", "peer", s.peer.name, "at", at)
 	r.broadcastState()
+	r.helperSoon(s.peer, "after-resync-target")
 	return nil
 }
 

@@ -85,6 +85,9 @@ var verbs = map[string]verb{
 	"apply-al": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return r.applyAL(ctx)
 	},
+	"outdate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.Outdate(ctx)
+	},
 	"explain": verbExplain,
 }
 

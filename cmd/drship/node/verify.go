@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -277,6 +278,10 @@ func (s *session) runVerify(ctx context.Context, run *verifyRun) {
 	close(run.done)
 	run.cancel(nil)
 	r.saveVerify(run, s.verifyEnd(err))
+	if run.report.Differ > 0 {
+		r.helperSoon(s.peer, "out-of-sync")
+	}
+	r.helperSoonWith(s.peer, []string{"DRSHIP_VERIFY_STATE=" + run.report.State, fmt.Sprintf("DRSHIP_VERIFY_DIFFER=%d", run.report.Differ)}, "verify-done")
 	p := run.verify.Progress()
 	r.log.Info("online verify ended", "peer", s.peer.name, "state", run.report.State, "why", run.report.Why, "bytes", run.report.Compared, "differ", run.report.Differ, "unsettled", p.Unsettled)
 	if s.ctx.Err() == nil {
