@@ -89,7 +89,7 @@ func TestPolicies(t *testing.T) {
 
 // TestPoliciesThatFail: the victim cannot give way, or nobody is named.
 func TestPoliciesThatFail(t *testing.T) {
-	t.Run("the Primary that loses is in use", func(t *testing.T) {
+	t.Run("in use", func(t *testing.T) {
 		w := begin(t, pair.Options{Net: []string{"after-sb-0pri discard-older-primary", "after-sb-1pri call-pri-lost-after-sb"}}, "pri-lost-after-sb")
 		w.split(true, false)
 		held, err := w.alice.Open(w.ctx, 0)
@@ -103,7 +103,7 @@ func TestPoliciesThatFail(t *testing.T) {
 		w.holds(w.alice, 12, "alice")
 		w.holds(w.bob, 12, "bob")
 	})
-	t.Run("consensus against the Primary", func(t *testing.T) {
+	t.Run("consensus", func(t *testing.T) {
 		w := begin(t, pair.Options{Net: []string{"after-sb-0pri discard-older-primary", "after-sb-1pri consensus"}}, "split-brain")
 		w.split(true, false)
 		w.connectBoth()
