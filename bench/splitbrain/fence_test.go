@@ -20,7 +20,7 @@ type fenced struct {
 
 func beginFenced(t *testing.T, policy string) *fenced {
 	f := &fenced{code: filepath.Join(t.TempDir(), "code")}
-	handler := fmt.Sprintf(`fence-peer "echo fence-peer $DRBD_PEER >> $DRSHIP_TEST_EVENTS; while ! test -s %s; do sleep 0.05; done; exit $(cat %s)"`, f.code, f.code)
+	handler := fmt.Sprintf(`fence-peer "echo fencing $DRBD_PEER >> $DRSHIP_TEST_EVENTS; while ! test -s %s; do sleep 0.05; done; exit $(cat %s)"`, f.code, f.code)
 	f.world = begin(t, pair.Options{Net: []string{"fencing " + policy}, Handlers: []string{handler}}, "unfence-peer")
 	return f
 }
@@ -53,7 +53,7 @@ func TestStonithFreezes(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- v.WriteAt(f.ctx, content("alone"), 0, true) }()
-	f.ran("fence-peer bob")
+	f.ran("fencing bob")
 	quiet := time.NewTimer(time.Second)
 	defer quiet.Stop()
 	select {
@@ -92,7 +92,7 @@ func TestFenceRefused(t *testing.T) {
 	if err := f.bob.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	f.ran("fence-peer bob")
+	f.ran("fencing bob")
 	f.refused(f.alice, "frozen", "secondary")
 	v, err := f.alice.Open(f.ctx, 0)
 	if err != nil {
@@ -124,7 +124,7 @@ func TestFencedPromotion(t *testing.T) {
 	}
 	f.waitState(f.bob, "Connecting")
 	f.refused(f.bob, "UpToDate", "primary")
-	f.ran("fence-peer alice")
+	f.ran("fencing alice")
 	f.wait(f.bob, "Outdated", func(s pair.Status) bool { return s.Devices[0].Disk == "Outdated" }) // alice is Primary, said the handler
 	f.refused(f.bob, "Outdated", "primary")
 	f.verb(f.bob, "primary", "--force")
@@ -157,7 +157,7 @@ func TestLeftInOrder(t *testing.T) {
 	f.verb(f.alice, "connect")
 	f.equal()
 	f.holds(f.bob, 5, "alone")
-	if strings.Contains(f.noted(), "fence-peer") && !strings.Contains(f.noted(), "unfence-peer") {
+	if strings.Contains(f.noted(), "fencing") {
 		t.Error("an orderly end was fenced")
 	}
 }

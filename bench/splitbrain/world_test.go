@@ -172,7 +172,11 @@ func (w *world) disk(n *pair.Node) []byte {
 // ran waits until the handlers have noted every event, in whatever order.
 func (w *world) ran(events ...string) {
 	w.Helper()
-	w.wait(w.alice, fmt.Sprintf("handlers %q", events), func(pair.Status) bool {
+	alive := w.alice
+	if !alive.Running() {
+		alive = w.bob
+	}
+	w.wait(alive, fmt.Sprintf("handlers %q", events), func(pair.Status) bool {
 		text := w.noted()
 		for _, e := range events {
 			if !strings.Contains(text, e+"\n") {
