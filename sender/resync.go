@@ -82,16 +82,17 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	}
 	r, ok := s.nextRun(rs)
 	if !ok {
-		done := len(rs.out) == 0 && p.OutOfSync() == 0
+		answered := len(rs.out) == 0
+		done := answered && p.OutOfSync() == 0
 		rs.ended = done
-		if len(rs.out) == 0 && !done {
+		if answered && !done {
 			rs.volume, rs.block = 0, 0 // bits were set behind the walk: go round again
 		}
 		p.mu.Unlock()
 		if done {
 			return progress{any: true}, s.endResync(ctx)
 		}
-		return progress{any: len(rs.out) == 0}, nil
+		return progress{any: answered}, nil
 	}
 	s.lastChunk++
 	id := s.lastChunk

@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	seeds = flag.Int("seeds", 40, "how many seeds to run; a quarter of it with -short")
+	seeds = flag.Int("seeds", 60, "how many seeds to run; a tenth of it with -short")
 	first = flag.Uint64("seed", 1, "the first seed")
 	keep  = flag.Bool("log", false, "print the nodes' logs of every run")
 )
@@ -37,7 +37,7 @@ func (l *lockedBuffer) String() string {
 func TestSimulation(t *testing.T) {
 	n := uint64(*seeds)
 	if testing.Short() {
-		n = (n + 3) / 4
+		n = (n + 9) / 10
 	}
 	for seed := *first; seed < *first+n; seed++ {
 		p := draw(seed)
