@@ -61,12 +61,12 @@ func (s *Stream) shipBatch(ctx context.Context) (progress, error) {
 		return progress{}, nil
 	}
 	p.mu.Lock()
-	sent, full := p.marks.Sent, s.flight.full(s.cfg.Window)
+	marks, full := p.marks, s.flight.full(s.cfg.Window)
 	p.mu.Unlock()
 	if full {
 		return progress{}, nil
 	}
-	empty := p.group.emptyEpoch()
+	sent, empty := marks.Sent, p.group.emptyEpoch()
 	records, backlog, _ := p.group.log.Backlog(sent)
 	if records == 0 {
 		if sent.Less(empty) {
@@ -74,7 +74,7 @@ func (s *Stream) shipBatch(ctx context.Context) (progress, error) {
 		}
 		return progress{}, nil
 	}
-	if wait := ship.Gather(s.cfg.Protocol, backlog, time.Since(s.batch.last)); wait > 0 {
+	if wait := ship.Gather(s.cfg.Protocol, marks, backlog, time.Since(s.batch.last)); wait > 0 {
 		return progress{wait: wait, gather: true}, nil
 	}
 	limits := ship.PlanBatch(backlog)

@@ -2,15 +2,27 @@ package ship
 
 import "time"
 
-// gatherTime is how long after a small batch the next one waits for more to gather, where no write waits for the peer. It
-// is short beside what a line takes, and spares both nodes a batch, a sync and an acknowledgement for each write.
-const gatherTime = 5 * time.Millisecond
+// A small batch costs both nodes nearly what a large one costs: a dozen goroutines woken, a commit synced, packets and
+// acknowledgements. So it waits a moment for more records, as long as that is short beside what a line takes.
+const (
+	// gatherFree is the pause between small batches where no write waits for the peer.
+	gatherFree = 5 * time.Millisecond
+	// gatherHeld is the same where writes do wait, and only while the batch before is under way: a writer with one
+	// request at a time is never held up, and one with many gets a batch for all that came meanwhile.
+	gatherHeld = time.Millisecond
+)
 
 // Gather says how much longer a batch should wait for more records: backlog bytes wait to be shipped, the last batch went
-// since ago. Under protocols B and C writes wait for the batch, so it goes at once; so does the first one after a pause.
-func Gather(protocol byte, backlog int64, since time.Duration) time.Duration {
-	if protocol != 'A' || backlog >= smallBatch {
+// since ago, and marks tell what has become of it.
+func Gather(protocol byte, marks Marks, backlog int64, since time.Duration) time.Duration {
+	pause := gatherFree
+	switch {
+	case backlog >= smallBatch:
+		return 0
+	case protocol == 'B' && marks.Received.Less(marks.Sent), protocol == 'C' && marks.Staged.Less(marks.Sent):
+		pause = gatherHeld
+	case protocol != 'A':
 		return 0
 	}
-	return max(gatherTime-since, 0)
+	return max(pause-since, 0)
 }

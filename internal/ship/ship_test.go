@@ -92,21 +92,30 @@ func TestResyncPace(t *testing.T) {
 }
 
 func TestGather(t *testing.T) {
+	atRest := Marks{Staged: seq(9), Received: seq(9), Sent: seq(9)}
+	underWay := Marks{Staged: seq(7), Received: seq(7), Sent: seq(9)}
+	received := Marks{Staged: seq(7), Received: seq(9), Sent: seq(9)}
 	tests := []struct {
 		name     string
 		protocol byte
+		marks    Marks
 		backlog  int64
 		since    time.Duration
 		want     time.Duration
 	}{
-		{"first after a pause", 'A', 4096, time.Second, 0},
-		{"soon after the last", 'A', 4096, time.Millisecond, gatherTime - time.Millisecond},
-		{"enough has gathered", 'A', smallBatch, 0, 0},
-		{"a write waits until it is received", 'B', 4096, 0, 0},
-		{"a write waits until it is staged", 'C', 4096, 0, 0},
+		{"first after a pause", 'A', atRest, 4096, time.Second, 0},
+		{"soon after the last", 'A', atRest, 4096, time.Millisecond, gatherFree - time.Millisecond},
+		{"enough has gathered", 'A', underWay, smallBatch, 0, 0},
+		{"B, nothing under way", 'B', atRest, 4096, 0, 0},
+		{"B, the last one is under way", 'B', underWay, 4096, 0, gatherHeld},
+		{"B, the last one arrived", 'B', received, 4096, 0, 0},
+		{"C, nothing under way", 'C', atRest, 4096, 0, 0},
+		{"C, the last one arrived", 'C', received, 4096, 0, gatherHeld},
+		{"C, the last one is under way for long", 'C', underWay, 4096, gatherHeld, 0},
+		{"C, enough has gathered", 'C', underWay, smallBatch, 0, 0},
 	}
 	for _, tt := range tests {
-		if got := Gather(tt.protocol, tt.backlog, tt.since); got != tt.want {
+		if got := Gather(tt.protocol, tt.marks, tt.backlog, tt.since); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
