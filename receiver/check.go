@@ -58,7 +58,9 @@ func (c *checker) run() error {
 				}
 				continue
 			}
-			c.r.out.ack() // not before: the item may be looked at no more
+			if !c.t.later {
+				c.r.out.ack() // not before: the item may be looked at no more
+			}
 		}
 	}
 }

@@ -94,6 +94,10 @@ type Config struct {
 	// unless it is digest.None.
 	Digest digest.Alg
 
+	// StagedOnly says that no write of a peer waits for what is received and not staged yet (protocol B): the peer then
+	// hears of both together, which spares it a message and a turn.
+	StagedOnly bool
+
 	// StreamStarted, where set, is called at the place of a StreamStart in the stream: everything before it is applied
 	// and synced, and a history is begun where one is wanted, but the marks do not stand at From yet. The owner makes
 	// durable what the mode means (Inconsistent, or the source's identifiers). Nothing behind it is staged or applied
@@ -150,6 +154,7 @@ type Target struct {
 	digest  digest.Alg
 	started func(context.Context, *frame.StreamStart) error
 	sound   func() bool
+	later   bool // what is received is acknowledged with what is staged
 
 	volumes [block.MaxVolumes]*volume
 	stats   counters
@@ -171,7 +176,7 @@ func New(c Config) (*Target, error) {
 func newTarget(c Config, staging stagingStore, history historyStore) (*Target, error) {
 	t := &Target{
 		staging: staging, history: history, hooks: c.Hooks, log: c.Logger,
-		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent,
+		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, later: c.StagedOnly,
 	}
 	if t.queue <= 0 {
 		t.queue = defaultQueue

@@ -54,9 +54,10 @@ type Env struct {
 	RunDir     string
 	Node       string
 	Logger     *slog.Logger
-	Reload     <-chan struct{} // each value asks to read the configuration again
-	Ready      func()          // called once, when the node serves
-	RenderProc RenderProc      // what <run-dir>/proc-drbd holds; nil: the file is not kept
+	Reload     <-chan struct{}     // each value asks to read the configuration again
+	Ready      func()              // called once, when the node serves
+	Sized      func(resources int) // called where not nil whenever the configuration was read: what it asks this node to run
+	RenderProc RenderProc          // what <run-dir>/proc-drbd holds; nil: the file is not kept
 
 	AheadDwell   time.Duration // 0: the product's; how long a peer stays Behind at least
 	LoadConfig   func() (*config.Config, error)
@@ -111,6 +112,7 @@ func New(env Env) (*Node, error) {
 			n.resources = append(n.resources, r)
 		}
 	}
+	n.sized()
 	return n, nil
 }
 
@@ -168,6 +170,12 @@ func (n *Node) Run(ctx context.Context) error {
 	n.helpers.close()
 	stop()
 	return group.Wait()
+}
+
+func (n *Node) sized() {
+	if n.env.Sized != nil {
+		n.env.Sized(len(n.resources))
+	}
 }
 
 // ending stops the node when one of its servers ends with an error.
@@ -255,6 +263,7 @@ func (n *Node) reload(ctx context.Context) error {
 		}
 	}
 	n.config, n.resources = cfg, next
+	n.sized()
 	n.log.Info("configuration was read again", "resources", len(next))
 	n.changed()
 	return nil

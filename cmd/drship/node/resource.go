@@ -307,7 +307,10 @@ func (r *Resource) senderConfig(a *attachment) sender.Config {
 func (r *Resource) receiverConfig(a *attachment) receiver.Config {
 	alg, _ := digest.Parse(r.digestName())
 	h := hooks{r}
-	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Consistent: h.Consistent}
+	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Consistent: h.Consistent, StagedOnly: true}
+	for _, p := range r.peers {
+		c.StagedOnly = c.StagedOnly && p.cfg.Net.Protocol != 'B'
+	}
 	for i, vm := range a.meta.Volumes {
 		c.Volumes = append(c.Volumes, receiver.Volume{Number: vm.Volume, Disk: a.disks[i]})
 	}
