@@ -197,7 +197,7 @@ func (s *Stream) sendRepair(ctx context.Context, rp *repair) error {
 	if err != nil {
 		return fmt.Errorf("encode repair of volume %d at %d: %w", q.volume.number, q.Off, err)
 	}
-	if err := s.cfg.Link.Send(ctx, c); err != nil {
+	if err := s.sendData(ctx, c, len(c.Data)); err != nil {
 		return fmt.Errorf("send repair to %s: %w", p.name, err)
 	}
 	return nil

@@ -30,6 +30,7 @@ type resync struct {
 	again   []run          // to be sent as data: queries found them different, or they arrived damaged. Bounded by out
 	total   uint64         // blocks at the start
 	started time.Time
+	speed   ship.Speed
 	ended   bool // ResyncEnd is sent
 
 	volume int    // pump only: where the walk stands
@@ -72,6 +73,9 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	pace := s.cfg.Pace() // without p.mu: the answer may need locks that are held while p is asked for its figures
 	p.mu.Lock()
 	rs := s.resync
+	if rs != nil {
+		rs.noteLocked(s)
+	}
 	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow || p.marks.Sent.Less(p.group.found) {
 		p.mu.Unlock()
 		return progress{}, nil
@@ -100,6 +104,15 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	rs.bytes += r.cost()
 	p.mu.Unlock()
 	return progress{any: true}, s.sendRun(ctx, rs, id, r)
+}
+
+// noteLocked keeps the resync's speed; a pause does not count. Called with Peer.mu held.
+func (rs *resync) noteLocked(s *Stream) {
+	if s.paused.Load() {
+		rs.speed = ship.Speed{}
+		return
+	}
+	rs.speed.Note(time.Now(), s.peer.OutOfSync())
 }
 
 // paceWait sets the pace of this moment and says how long the next piece has to wait for it.
@@ -198,7 +211,7 @@ func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) erro
 	}
 	s.stats.ResyncBytes.Add(uint64(rng.Len))
 	s.stats.ResyncPacked.Add(uint64(len(c.Data)))
-	if err := s.cfg.Link.Send(ctx, c); err != nil {
+	if err := s.sendData(ctx, c, len(c.Data)); err != nil {
 		return fmt.Errorf("send resync to %s: %w", s.peer.name, err)
 	}
 	return nil
@@ -223,7 +236,7 @@ func (s *Stream) sendHole(ctx context.Context, id uint64, v *Volume, r run, rng 
 		return fmt.Errorf("encode resync of volume %d at %d: %w", v.number, rng.Off, err)
 	}
 	s.stats.ResyncBytes.Add(uint64(rng.Len))
-	if err := s.cfg.Link.Send(ctx, c); err != nil {
+	if err := s.sendData(ctx, c, len(c.Data)); err != nil {
 		return fmt.Errorf("send resync to %s: %w", s.peer.name, err)
 	}
 	return nil
@@ -236,7 +249,7 @@ func (s *Stream) sendQuery(ctx context.Context, id uint64, v *Volume, rng block.
 	}
 	s.stats.Queries.Add(1)
 	s.stats.QueryBytes.Add(uint64(rng.Len))
-	if err := s.cfg.Link.Send(ctx, q); err != nil {
+	if err := s.sendData(ctx, q, len(q.Sums)); err != nil {
 		return fmt.Errorf("send digests to %s: %w", s.peer.name, err)
 	}
 	return nil
@@ -383,6 +396,8 @@ type ResyncProgress struct {
 	Started     time.Time
 	Pace        ship.Pace
 	Paused      bool
+	Rate        float64       // blocks a second, lately
+	ETA         time.Duration // at that rate, or at the pace where that is lower; negative: never
 }
 
 // Resync returns how far the resync is, and whether one runs.
@@ -394,5 +409,11 @@ func (s *Stream) Resync() (ResyncProgress, bool) {
 		return ResyncProgress{}, false
 	}
 	rs := s.resync
-	return ResyncProgress{Total: max(rs.total, left), Left: left, Started: rs.started, Pace: rs.pace, Paused: s.paused.Load()}, true
+	p := ResyncProgress{Total: max(rs.total, left), Left: left, Started: rs.started, Pace: rs.pace, Paused: s.paused.Load()}
+	p.Rate, p.ETA = rs.speed.Rate(time.Now(), left)
+	// What a moment without limit has moved says nothing of the rest.
+	if paced := float64(rs.pace.Rate) / block.Size; paced > 0 && p.Rate > paced {
+		p.Rate, p.ETA = paced, time.Duration(float64(left)/paced*float64(time.Second))
+	}
+	return p, true
 }

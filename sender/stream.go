@@ -33,6 +33,8 @@ type StreamConfig struct {
 	Csums digest.Alg
 	// Pace is asked for the rate of the resync each time a chunk is due.
 	Pace func() ship.Pace
+	// LineRate, where set, is asked for the ceiling of everything that the stream sends, in bytes a second; 0 is none.
+	LineRate func() int64
 	// Starting is called before each StreamStart is sent, off all locks: the owner makes its identifiers durable and
 	// fills in what the peer needs to know.
 	Starting func(ctx context.Context, m *frame.StreamStart) error
@@ -58,6 +60,8 @@ type Stream struct {
 	encoder *reduce.Encoder
 	batch   batchBuffers
 
+	lineFree time.Time // pump only: when what was sent has passed the ceiling of the line
+
 	mode   atomic.Uint32 // frame.Mode
 	paused atomic.Bool   // resync held
 	held   atomic.Bool   // replication held
@@ -80,6 +84,7 @@ type StreamStats struct {
 	Resends                    atomic.Uint64
 	ResyncBytes, ResyncPacked  atomic.Uint64 // of chunks: as read, as sent
 	Queries, QueryBytes, Equal atomic.Uint64 // digests sent; bytes compared; blocks found equal
+	Waited                     atomic.Int64  // nanoseconds in which the line did not take what was to be sent
 }
 
 // Open makes a stream for a peer that has just connected. Run starts it.
@@ -144,6 +149,9 @@ func (s *Stream) step(ctx context.Context) (progress, error) {
 	if !s.peer.ByJournal() {
 		s.endRepair(ErrVerifyBehind)
 		return s.stepAhead(ctx)
+	}
+	if wait := s.lineWait(); wait > 0 {
+		return progress{wait: wait}, nil
 	}
 	batch, err := s.shipBatch(ctx)
 	if err != nil {
@@ -300,6 +308,9 @@ func (s *Stream) Hold(on bool) {
 	s.held.Store(on)
 	s.peer.wake()
 }
+
+// Wake makes the stream look anew at what it waits for: its pace has changed.
+func (s *Stream) Wake() { s.peer.wake() }
 
 // Stats returns the stream's counters.
 func (s *Stream) Stats() *StreamStats { return &s.stats }

@@ -149,3 +149,9 @@ func parseClock(s string) (int, error) {
 	}
 	return int(hour)*60 + int(minute), nil
 }
+
+// ResyncAfterResource is the resource that resync-after names, as RES or RES/VOL.
+func ResyncAfterResource(s string) string {
+	name, _, _ := strings.Cut(s, "/")
+	return name
+}

@@ -47,22 +47,21 @@ func diskOptions() []Option {
 
 // resyncOptions stand in disk sections and steer the resync with a peer.
 func resyncOptions() []Option {
-	pacing := "paces the resync"
 	return []Option{
 		number("disk", "resync-rate", "", 1, maxRateKiB, 'k', "KiB/s", "8.4 9").to(func(v *sections) any { return &v.Disk.ResyncRate }).
 			does("fixed rate of a resync, in bytes and not bits a second; unset: 30 % of the slower of disk and network, as measured"),
 		text("disk", "resync-after", "8.4 9", nil).to(func(v *sections) any { return &v.Disk.ResyncAfter }).
-			later("wait for the resync of another resource, RES or RES/VOL"),
+			does("wait for the resync of another resource of this node, RES or RES/VOL; a chain that leads back to its start is ignored"),
 		span("disk", "c-plan-ahead", "20", 0, 300, tenth, "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CPlanAhead }).
-			later("horizon of the rate controller; 0: resync-rate is kept as it is"),
+			inert("the rate of a resync is reckoned from what disk and network are measured to deliver"),
 		number("disk", "c-fill-target", "100", 0, 1<<20, 's', "sectors", "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CFillTarget }).
-			later(pacing + ": data in flight to aim for"),
+			inert("the rate of a resync is reckoned from what disk and network deliver; at most 16 MiB are in flight"),
 		span("disk", "c-delay-target", "10", 1, 100, tenth, "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CDelayTarget }).
-			later(pacing + ": delay to aim for where c-fill-target is 0"),
+			inert("see c-fill-target"),
 		number("disk", "c-max-rate", "102400", 0, 4<<20, 'k', "KiB/s", "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CMaxRate }).
-			later(pacing + ": ceiling; 0: none"),
+			does("ceiling of a resync whose rate is measured; 0: none"),
 		number("disk", "c-min-rate", "250", 0, 4<<20, 'k', "KiB/s", "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CMinRate }).
-			later(pacing + ": below this it is not slowed down for clients"),
+			does("floor of a resync whose rate is measured"),
 	}
 }
 
@@ -95,12 +94,12 @@ func wanOptions() []Option {
 		number("wan", "cache-size", "64M", 0, 4<<30, '1', "bytes", "drship").to(func(v *sections) any { return &v.WAN.CacheSize }).
 			later("recent blocks that both ends keep for delta"),
 		number("wan", "link-rate", "0", 0, maxRateKiB, 'k', "KiB/s", "drship").to(func(v *sections) any { return &v.WAN.LinkRate }).
-			later("ceiling of everything sent on the link, in bytes and not bits a second; 0: none"),
+			does("ceiling of everything sent on the link, in bytes and not bits a second; 0: none"),
 		enum("wan", "fec", "auto", "drship", "auto", "on", "off").to(func(v *sections) any { return &v.WAN.FEC }).
 			later("forward error correction under QUIC"),
 		text("wan", "rate-schedule", "drship", func(s string) error { _, err := ParseRateSchedule(s); return err }).
 			to(func(v *sections) any { return &v.WAN.RateSchedule }).
-			later("link-rate by time: \"mon-fri 08:00-18:00 20M; else 80M\""),
+			does("link-rate by local time, the first rule that fits: \"mon-fri 08:00-18:00 20M; else 80M\""),
 		number("wan", "max-stripes", "32", 1, 128, '1', "connections", "drship").to(func(v *sections) any { return &v.WAN.MaxStripes }).
 			later("QUIC connections that a session may be spread over"),
 		span("wan", "lag-limit", "0", 0, 86400, time.Second, "drship").to(func(v *sections) any { return &v.WAN.LagLimit }).

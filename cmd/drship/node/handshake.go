@@ -91,6 +91,7 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 	flag(p.try, frame.FlagTentative)
 	flag(s.link.Dialled(), frame.FlagTie)
 	flag(r.paused, frame.FlagPausedByUser)
+	flag(r.waits, frame.FlagPausedByDependency)
 	flag(r.held, frame.FlagReplicationPaused)
 	a := r.att
 	if a == nil {

@@ -57,7 +57,7 @@ func (r *Resource) Detach(ctx context.Context) error {
 // pauseSync holds the resync with every peer, or lets it go on.
 func (r *Resource) pauseSync(on bool) error {
 	r.mu.Lock()
-	pauses := state.Pauses{User: r.paused}
+	pauses := state.Pauses{User: r.paused, Dependency: r.waits}
 	for _, p := range r.peers {
 		pauses.Peer = pauses.Peer || p.pausesUs()
 	}
@@ -72,18 +72,8 @@ func (r *Resource) pauseSync(on bool) error {
 		return f
 	}
 	r.paused = on
-	var sources []*source
-	var paused []bool
-	for _, p := range r.peers {
-		if p.session != nil && p.session.source != nil {
-			sources = append(sources, p.session.source)
-			paused = append(paused, on || p.pausesUs())
-		}
-	}
 	r.mu.Unlock()
-	for i, src := range sources {
-		src.stream.PauseResync(paused[i])
-	}
+	r.applyPauses()
 	r.broadcastState()
 	return nil
 }

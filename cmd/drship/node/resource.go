@@ -42,6 +42,7 @@ type Resource struct {
 	att      *attachment // nil: diskless
 	net      *network    // nil: no network configured
 	paused   bool        // pause-sync here
+	waits    bool        // resync held for another resource's (resync-after)
 	held     bool        // replication paused here
 	tempRate int64       // bytes/s, until the next adjust
 	stopping bool        // the node stops: sessions end, and come back with the next start
@@ -57,6 +58,7 @@ type Resource struct {
 type attachment struct {
 	store   *journal.Store
 	disks   []disk.Disk
+	meters  []*disk.Meter // of the disks
 	group   *sender.Group
 	target  *receiver.Target
 	meta    journal.Meta
@@ -84,7 +86,7 @@ func (r *Resource) reconfigure(rc *config.Resource) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cfg, r.host = rc, host
+	r.cfg, r.host, r.tempRate = rc, host, 0
 	var peers []*peer
 	for _, pc := range rc.Peers(r.node.env.Node) {
 		p := r.peerLocked(pc.Host.Name)
@@ -273,7 +275,12 @@ func (r *Resource) openDisks(a *attachment) error {
 		if d.Size() < vm.Size {
 			return fmt.Errorf("disk %s of %s/%d has %d bytes, its metadata says %d: it has shrunk", vc.Disk, r.name, vm.Volume, d.Size(), vm.Size)
 		}
-		a.disks[i] = sized(d, vm.Size)
+		m := disk.Metered(sized(d, vm.Size))
+		a.disks[i] = m
+		a.meters = append(a.meters, m)
+		if err := m.Probe(probeDisk); err != nil {
+			r.log.Warn("the disk's rate is not known", "volume", vm.Volume, "err", err)
+		}
 	}
 	return nil
 }

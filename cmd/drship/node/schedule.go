@@ -11,7 +11,7 @@ import (
 )
 
 // scheduleTick is how often the node looks whether something scheduled is due.
-const scheduleTick = 5 * time.Second
+const scheduleTick = 2 * time.Second
 
 // schedules starts what is due, until ctx ends.
 func (n *Node) schedules(ctx context.Context) {
@@ -27,6 +27,7 @@ func (n *Node) schedules(ctx context.Context) {
 				r.scheduled(ctx, last, now)
 			}
 			last = now
+			n.dependencies()
 		}
 	}
 }

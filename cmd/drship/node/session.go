@@ -51,6 +51,7 @@ type session struct {
 	requests map[uint64]chan frame.Reply // ours, not answered
 	lastReq  uint64
 
+	line  lineMeter     // has its own lock
 	asked chan struct{} // one token for each request of the peer in work
 }
 
@@ -227,7 +228,7 @@ func (s *session) peerState(m *frame.State) error {
 	s.r.mu.Lock()
 	s.peer.view = *m
 	src := s.source
-	paused := s.r.paused
+	paused := s.r.paused || s.r.waits
 	err := s.r.confirmJournalLocked(s)
 	if m.Flags&frame.FlagGoingAway != 0 {
 		err = errors.Join(err, s.r.leftLocked(s.peer))

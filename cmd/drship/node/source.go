@@ -34,7 +34,7 @@ func (r *Resource) openSource(s *session, position block.Seq, resync bool) error
 	src := &source{stream: stream, cancel: cancel, done: make(chan struct{})}
 	r.mu.Lock()
 	s.source = src
-	paused := r.paused || s.peer.view.Flags&(frame.FlagPausedByUser|frame.FlagPausedByDependency) != 0
+	paused := r.paused || r.waits || s.peer.view.Flags&(frame.FlagPausedByUser|frame.FlagPausedByDependency) != 0
 	held := r.held
 	r.mu.Unlock()
 	stream.PauseResync(paused)
@@ -79,8 +79,9 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 	}
 	return sender.StreamConfig{
 		Link: s.link, Protocol: net.Protocol, Reduce: red, Csums: csums, AheadDwell: r.node.env.AheadDwell,
-		Pace:   func() ship.Pace { return r.pace(s) },
-		Ending: func() { r.streamEnds(s, a) },
+		Pace:     func() ship.Pace { return r.pace(s) },
+		LineRate: func() int64 { return r.lineRate(s) },
+		Ending:   func() { r.streamEnds(s, a) },
 		Starting: func(ctx context.Context, m *frame.StreamStart) error {
 			if err := r.beforeResync(ctx, s, m, "before-resync-source"); err != nil {
 				return err
@@ -89,15 +90,6 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 		},
 		Synced: func(context.Context) error { return r.sourceSynced(s, a) },
 	}, nil
-}
-
-// pace is asked for by the resync each time a piece of it is due.
-func (r *Resource) pace(s *session) ship.Pace { return ship.ResyncPace(r.paceInput(s)) }
-
-func (r *Resource) paceInput(s *session) ship.PaceInput {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return ship.PaceInput{Temporary: r.tempRate, Fixed: r.cfg.Disk.ResyncRate}
 }
 
 // sourceStarts makes durable what the start of a stream means for the identifiers here and tells the target what it

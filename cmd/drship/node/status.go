@@ -153,7 +153,7 @@ func (r *Resource) replLocked(p *peer) state.Conn {
 			repl = state.Connected
 		}
 	}
-	paused := r.paused || p.pausesUs()
+	paused := r.paused || r.waits || p.pausesUs()
 	switch {
 	case repl == state.Connected && s.verify != nil:
 		return state.VerifyS
@@ -211,7 +211,7 @@ func (r *Resource) peerVolumeFace(p *peer, gp *sender.Peer, i int, number uint16
 			v.OutOfSync = uint64(vm.Size) // nobody has data yet: nothing is known to be equal
 		}
 	}
-	v.Flags = face.SyncFlags{User: r.paused, Peer: p.pausesUs()}
+	v.Flags = face.SyncFlags{User: r.paused, Peer: p.pausesUs(), Dependency: r.waits}
 	if s := p.session; s != nil && i == 0 {
 		if s.source != nil {
 			st := s.source.stream.Stats()
@@ -234,7 +234,11 @@ func sourceProgress(st *sender.Stream) *face.Progress {
 	if !ok {
 		return nil
 	}
-	return progress(p.Total*block.Size, p.Left*block.Size, p.Started, p.Pace.Rate, p.Pace.Why)
+	f := progress(p.Total*block.Size, p.Left*block.Size, p.Started, p.Pace.Rate, p.Pace.Why)
+	if p.Rate > 0 || p.Paused {
+		f.Rate, f.ETA = int64(p.Rate*block.Size), p.ETA
+	}
+	return f
 }
 
 // resynced is how many bytes of resyncs this side has dealt with: written, or found to be equal.

@@ -65,6 +65,13 @@ var verbs = map[string]verb{
 		return nil, r.invalidateRemote(ctx, peerNames(q))
 	},
 	"verify": verbVerify,
+	"disk-options": func(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
+		rate, err := number(q, "resync-rate")
+		if err == nil {
+			r.setTempRate(rate)
+		}
+		return nil, err
+	},
 	"pause-sync": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return nil, r.pauseSync(true)
 	},

@@ -1,0 +1,161 @@
+package node
+
+import (
+	"sync"
+	"time"
+
+	"drship/internal/config"
+	"drship/internal/ship"
+	"drship/internal/state"
+)
+
+// probeDisk is how long a disk is read at attach, so that its rate is known.
+const probeDisk = 200 * time.Millisecond
+
+// lineMeter is what a session knows of its line.
+type lineMeter struct {
+	mu   sync.Mutex
+	line ship.Line
+}
+
+// pace is asked for by the resync each time a piece of it is due. Where it has to be measured, the line is, now and then.
+func (r *Resource) pace(s *session) ship.Pace {
+	in := r.paceInput(s)
+	if in.Temporary > 0 || in.Fixed > 0 {
+		return ship.ResyncPace(in)
+	}
+	if src := s.currentSource(); src != nil && in.Scheduled == 0 {
+		st := s.link.Stats()
+		s.line.mu.Lock()
+		free := s.line.line.Look(time.Now(), st.WireSent, time.Duration(src.stream.Stats().Waited.Load()), st.RTT)
+		in.Network = s.line.line.Rate()
+		s.line.mu.Unlock()
+		if free {
+			return ship.Pace{Why: "measuring the line"}
+		}
+	}
+	return ship.ResyncPace(in)
+}
+
+// paceInput is what the rate of a resync or verify is decided from.
+func (r *Resource) paceInput(s *session) ship.PaceInput {
+	s.line.mu.Lock()
+	network := s.line.line.Rate()
+	s.line.mu.Unlock()
+	line := r.lineRate(s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := r.cfg.Disk
+	in := ship.PaceInput{Temporary: r.tempRate, Fixed: d.ResyncRate, Network: network, Scheduled: line, Min: d.CMinRate, Max: d.CMaxRate}
+	if r.att != nil {
+		for _, m := range r.att.meters {
+			if rate := m.Rate(); rate > 0 && (in.Disk == 0 || rate < in.Disk) {
+				in.Disk = rate
+			}
+		}
+	}
+	return in
+}
+
+// lineRate is what the line may carry now: by rate-schedule, else link-rate; 0 for no ceiling.
+func (r *Resource) lineRate(s *session) int64 {
+	r.mu.Lock()
+	w := s.peer.cfg.WAN
+	r.mu.Unlock()
+	if w.RateSchedule == "" {
+		return w.LinkRate
+	}
+	schedule, err := config.ParseRateSchedule(w.RateSchedule)
+	if err != nil {
+		return w.LinkRate // it was refused when the configuration was read
+	}
+	return schedule.At(time.Now())
+}
+
+// setTempRate sets the rate of resyncs until the next adjust; 0 ends that.
+func (r *Resource) setTempRate(rate int64) {
+	r.mu.Lock()
+	r.tempRate = rate
+	r.mu.Unlock()
+	for _, s := range r.sessions() {
+		if src := s.currentSource(); src != nil {
+			src.stream.Wake()
+		}
+	}
+	r.node.changed()
+}
+
+// dependencies holds the resyncs that are to come after another resource's, and lets them go once that is done.
+func (n *Node) dependencies() {
+	for _, r := range n.all() {
+		r.mu.Lock()
+		after, was := r.cfg.Disk.ResyncAfter, r.waits
+		r.mu.Unlock()
+		now := after != "" && !n.afterItself(r) && n.resyncs(after, r)
+		if now == was {
+			continue
+		}
+		r.mu.Lock()
+		r.waits = now
+		r.mu.Unlock()
+		r.log.Info("resync waits for another resource", "for", after, "waits", now)
+		r.applyPauses()
+		r.broadcastState()
+	}
+}
+
+// afterItself reports whether the chain of resync-after leads back to where it began: then nobody would ever go first.
+func (n *Node) afterItself(r *Resource) bool {
+	all := n.all()
+	at := r
+	for range all {
+		at.mu.Lock()
+		after := at.cfg.Disk.ResyncAfter
+		at.mu.Unlock()
+		if at = find(all, config.ResyncAfterResource(after)); at == nil {
+			return false
+		}
+		if at == r {
+			return true
+		}
+	}
+	return false
+}
+
+// resyncs reports whether a resync of the resource that is named, RES or RES/VOL, runs or is held by somebody.
+func (n *Node) resyncs(name string, except *Resource) bool {
+	other := find(n.all(), config.ResyncAfterResource(name))
+	if other == nil || other == except {
+		return false
+	}
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	for _, p := range other.peers {
+		if !p.inSight() {
+			continue
+		}
+		if c := other.replLocked(p); c >= state.WFBitMapS && c <= state.PausedSyncT && c != state.VerifyS && c != state.VerifyT {
+			return true
+		}
+	}
+	return false
+}
+
+// applyPauses tells every stream whether its resync is held.
+func (r *Resource) applyPauses() {
+	r.mu.Lock()
+	type held struct {
+		src    *source
+		paused bool
+	}
+	var all []held
+	for _, p := range r.peers {
+		if p.session != nil && p.session.source != nil {
+			all = append(all, held{p.session.source, r.paused || r.waits || p.pausesUs()})
+		}
+	}
+	r.mu.Unlock()
+	for _, h := range all {
+		h.src.stream.PauseResync(h.paused)
+	}
+}

@@ -1,0 +1,110 @@
+package ship
+
+import "time"
+
+const (
+	lineProbeMin   = 300 * time.Millisecond
+	lineProbeMax   = 1500 * time.Millisecond
+	lineProbeRTTs  = 10               // round trips that a probe lasts at least: congestion control has to open up
+	lineProbeEvery = 60 * time.Second // from the end of a probe to the next
+	lineProbeGap   = time.Second      // a probe that was not looked at for so long is begun anew
+	lineSaturated  = 30               // per cent of a probe that senders have waited, for the line to count as the limit
+)
+
+// Line estimates what a line delivers from what is sent over it. Now and then it asks for a probe: for a moment the sender
+// goes as fast as it can, and where it has to wait for the line, what went out in the second half is what the line delivers.
+// A sender that never waited has not found the limit. The zero value knows nothing yet.
+type Line struct {
+	rate    int64
+	probing bool
+	last    time.Time
+	began   time.Time
+	until   time.Time
+	half    lineMark // at the middle of the probe
+	next    time.Time
+}
+
+type lineMark struct {
+	at     time.Time
+	bytes  uint64
+	waited time.Duration
+}
+
+// Look takes the counters of this moment: bytes sent, and the time that senders have waited for the line. It reports whether
+// the sender should go without a limit. It is called each time something is due to be sent.
+func (l *Line) Look(now time.Time, bytes uint64, waited, rtt time.Duration) bool {
+	gap := now.Sub(l.last) > lineProbeGap
+	l.last = now
+	switch {
+	case l.probing && gap, !l.probing && !now.Before(l.next):
+		l.begin(now, rtt)
+	case l.probing && l.half.at.IsZero() && now.Sub(l.began) >= l.until.Sub(l.began)/2:
+		l.half = lineMark{now, bytes, waited}
+	case l.probing && !now.Before(l.until):
+		l.end(now, bytes, waited)
+	}
+	return l.probing
+}
+
+func (l *Line) begin(now time.Time, rtt time.Duration) {
+	l.probing, l.began, l.half = true, now, lineMark{}
+	l.until = now.Add(min(max(lineProbeMin, lineProbeRTTs*rtt), lineProbeMax))
+}
+
+func (l *Line) end(now time.Time, bytes uint64, waited time.Duration) {
+	l.probing, l.next = false, now.Add(lineProbeEvery)
+	span := now.Sub(l.half.at)
+	if l.half.at.IsZero() || span <= 0 || bytes <= l.half.bytes {
+		return
+	}
+	rate := int64(float64(bytes-l.half.bytes) / span.Seconds())
+	switch {
+	case (waited-l.half.waited)*100 >= span*lineSaturated:
+		l.rate = rate
+	case rate > l.rate && l.rate > 0:
+		l.rate = rate // it delivers at least that
+	}
+}
+
+// Rate is what the line delivers, in bytes a second; 0 while it is not known to be a limit.
+func (l *Line) Rate() int64 { return l.rate }
+
+const (
+	speedMarks = 8
+	speedEvery = 3 * time.Second // eight marks: some 24 s
+)
+
+// Speed reckons the rate of a job over its last 24 s or so, from how much is left. The zero value is ready.
+type Speed struct {
+	marks [speedMarks]speedMark
+	n     int // marks taken
+}
+
+type speedMark struct {
+	at   time.Time
+	left uint64
+}
+
+// Note takes what is left now.
+func (s *Speed) Note(now time.Time, left uint64) {
+	if s.n > 0 && now.Sub(s.marks[(s.n-1)%speedMarks].at) < speedEvery {
+		return
+	}
+	s.marks[s.n%speedMarks] = speedMark{now, left}
+	s.n++
+}
+
+// Rate is how much was done a second, and when the rest will be done at that rate; negative for never. Before the second mark
+// it is the average since the first.
+func (s *Speed) Rate(now time.Time, left uint64) (perSecond float64, eta time.Duration) {
+	if s.n == 0 {
+		return 0, -1
+	}
+	oldest := s.marks[max(0, s.n-speedMarks)%speedMarks]
+	span := now.Sub(oldest.at).Seconds()
+	if span <= 0 || left >= oldest.left {
+		return 0, -1
+	}
+	perSecond = float64(oldest.left-left) / span
+	return perSecond, time.Duration(float64(left) / perSecond * float64(time.Second))
+}
