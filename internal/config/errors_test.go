@@ -168,7 +168,8 @@ func TestWarnings(t *testing.T) {
 		{"net { timeout 600; }", "test.conf:3:7: timeout should be shorter than connect-int and ping-int"},
 		{"syncer { group 1; }", "test.conf:3:10: group: 0.7's groups are gone"},
 		{"disk { sync-rate 40M; }", "test.conf:3:8: sync-rate: sync-rate is no name"},
-		{"disk { resync-after zz; }", "test.conf:3:8: resync-after: accepted"},
+		{"disk { resync-after zz; }", "test.conf:3:8: in resource r0: resource 'zz' mentioned in 'resync-after' option is not known"},
+		{"wan { max-stripes 4; }", "test.conf:3:7: max-stripes: accepted"},
 	} {
 		r := oneResource(t, "", c.text)
 		ws := r.config.Warnings

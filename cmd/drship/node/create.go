@@ -17,6 +17,12 @@ import (
 // metaOwnOrder in Meta.Flags: the data here is the end of this node's own write order, not of what it staged for a peer.
 const metaOwnOrder uint32 = 1
 
+// What an administrator wanted to last, in Meta.Flags too.
+const (
+	metaPauseSync uint32 = 1 << 1 // pause-sync --keep
+	metaHold      uint32 = 1 << 2 // pause --keep
+)
+
 // exitMetadataExists is what drbdmeta exits with when it is asked to overwrite metadata and is not told to.
 const exitMetadataExists = 40
 

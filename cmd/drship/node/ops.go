@@ -55,7 +55,7 @@ func (r *Resource) Detach(ctx context.Context) error {
 }
 
 // pauseSync holds the resync with every peer, or lets it go on.
-func (r *Resource) pauseSync(on bool) error {
+func (r *Resource) pauseSync(on, keep bool) error {
 	r.mu.Lock()
 	pauses := state.Pauses{User: r.paused, Dependency: r.waits}
 	for _, p := range r.peers {
@@ -72,16 +72,31 @@ func (r *Resource) pauseSync(on bool) error {
 		return f
 	}
 	r.paused = on
+	err := r.keepLocked(metaPauseSync, on && keep)
 	r.mu.Unlock()
 	r.applyPauses()
 	r.broadcastState()
-	return nil
+	return err
+}
+
+// keepLocked makes a pause outlast restarts, or ends that. Called with mu held.
+func (r *Resource) keepLocked(flag uint32, on bool) error {
+	a := r.att
+	switch {
+	case a == nil && on:
+		return state.Refused(state.SSNoLocalDisk, "what is to last is kept with the metadata: attach first")
+	case a == nil || a.meta.Flags&flag != 0 == on:
+		return nil
+	}
+	a.meta.Flags ^= flag
+	return a.save()
 }
 
 // hold holds replication to every peer, or lets it go on. The journal goes on growing.
-func (r *Resource) hold(on bool) error {
+func (r *Resource) hold(on, keep bool) error {
 	r.mu.Lock()
 	r.held = on
+	err := r.keepLocked(metaHold, on && keep)
 	var sources []*source
 	for _, p := range r.peers {
 		if p.session != nil && p.session.source != nil {
@@ -93,7 +108,7 @@ func (r *Resource) hold(on bool) error {
 		src.stream.Hold(on)
 	}
 	r.broadcastState()
-	return nil
+	return err
 }
 
 // suspendIO holds back requests on an administrator's word.

@@ -252,6 +252,8 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 	}
 	r.mu.Lock()
 	r.att, r.role = a, state.Secondary
+	r.paused = r.paused || a.meta.Flags&metaPauseSync != 0
+	r.held = r.held || a.meta.Flags&metaHold != 0
 	for _, p := range r.peers {
 		p.known = a.peerDisks(p.name)
 	}

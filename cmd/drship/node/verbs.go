@@ -72,14 +72,18 @@ var verbs = map[string]verb{
 		}
 		return nil, err
 	},
-	"pause-sync": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) {
-		return nil, r.pauseSync(true)
+	"pause-sync": func(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
+		return nil, r.pauseSync(true, q.Yes("keep"))
 	},
 	"resume-sync": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) {
-		return nil, r.pauseSync(false)
+		return nil, r.pauseSync(false, false)
 	},
-	"pause":  func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.hold(true) },
-	"resume": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.hold(false) },
+	"pause": func(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
+		return nil, r.hold(true, q.Yes("keep"))
+	},
+	"resume": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.hold(false, false)
+	},
 	"suspend-io": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return nil, r.suspendIO(ctx)
 	},

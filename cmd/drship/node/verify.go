@@ -289,6 +289,11 @@ func (s *session) runVerify(ctx context.Context, run *verifyRun) {
 			r.log.Debug("peer was not told of the verify's end", "err", err)
 		}
 	}
+	events := []string{"verify-done"}
+	if run.report.Differ > 0 {
+		events = []string{"out-of-sync", "verify-done"}
+	}
+	r.helperSoon(s.peer, events...)
 	if err == nil && run.report.Differ > 0 && run.report.Repair == "on" {
 		if err := s.repair(run.report.Started); err != nil {
 			r.log.Warn("differences found by verify are not repaired", "peer", s.peer.name, "err", err)
