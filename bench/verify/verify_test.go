@@ -286,3 +286,18 @@ func TestBothSecondary(t *testing.T) {
 		t.Fatalf("every block was written: %+v", r)
 	}
 }
+
+// tail is the last block of a node's file.
+func tail(t *testing.T, n *pair.Node) []byte {
+	t.Helper()
+	f, err := os.Open(n.Backing(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 4096)
+	if _, err := f.ReadAt(b, size-4096); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
