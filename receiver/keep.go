@@ -146,7 +146,7 @@ type change struct {
 // did touch is pending, unless it left it as it was.
 func (k *keeper) run(v *volume, first, last uint64, c change) error {
 	at := int64(first) * block.Size
-	n := int(min(int64(last)*block.Size, v.size) - at)
+	n := int(min(int64(last)*block.Size, v.size()) - at)
 	if len(k.arena)+n > saveBlocks*block.Size {
 		if err := k.flush(); err != nil {
 			return err

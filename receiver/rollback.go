@@ -96,7 +96,7 @@ func (c *collector) add(volume uint16, r block.Range) {
 	}
 	first, end := r.Blocks()
 	r = block.Range{Off: int64(first) * block.Size, Len: int64(end-first) * block.Size}
-	r.Len = min(r.Len, c.t.volumes[volume].size-r.Off)
+	r.Len = min(r.Len, c.t.volumes[volume].size()-r.Off)
 	if n := len(c.ranges); n > c.sorted {
 		if last := &c.ranges[n-1]; last.Volume == volume && last.Range.End() == r.Off {
 			last.Range.Len += r.Len
@@ -174,7 +174,7 @@ func (t *Target) restore(ctx context.Context) error {
 		if err != nil {
 			return errors.Join(err, journal.ErrCorrupt)
 		}
-		n := min(block.Size, v.size-off)
+		n := min(block.Size, v.size()-off)
 		if i.Data == nil {
 			return w.zero(v, off, n, true)
 		}

@@ -141,8 +141,10 @@ type historyStore interface {
 type volume struct {
 	number uint16
 	disk   disk.Disk
-	size   int64
 }
+
+// size is that of the disk, which may grow.
+func (v *volume) size() int64 { return v.disk.Size() }
 
 // Target is the receiving half of a resource. It outlives sessions; each of them is a Run.
 type Target struct {
@@ -193,7 +195,7 @@ func newTarget(c Config, staging stagingStore, history historyStore) (*Target, e
 		case t.volumes[v.Number] != nil:
 			return nil, fmt.Errorf("receiver: volume %d given twice", v.Number)
 		}
-		t.volumes[v.Number] = &volume{number: v.Number, disk: v.Disk, size: v.Disk.Size()}
+		t.volumes[v.Number] = &volume{number: v.Number, disk: v.Disk}
 	}
 	applied, staged := staging.Marks()
 	t.setMarks(Marks{Received: staged, Staged: staged, Applied: applied})
@@ -273,8 +275,9 @@ func (t *Target) checkRange(number uint16, off, n int64) (*volume, error) {
 		return nil, fmt.Errorf("%w: volume %d is not part of this resource", ErrProtocol, number)
 	}
 	v := t.volumes[number]
-	if off < 0 || n <= 0 || off > v.size || n > v.size-off {
-		return nil, fmt.Errorf("%w: range [%d,+%d) of volume %d is outside its %d bytes", ErrProtocol, off, n, number, v.size)
+	size := v.size()
+	if off < 0 || n <= 0 || off > size || n > size-off {
+		return nil, fmt.Errorf("%w: range [%d,+%d) of volume %d is outside its %d bytes", ErrProtocol, off, n, number, size)
 	}
 	return v, nil
 }

@@ -27,7 +27,7 @@ const zeroChunk = 1 << 20
 type File struct {
 	f       *os.File
 	path    string
-	size    int64
+	size    atomic.Int64
 	device  bool
 	sector  int64 // Zero's fast ways want multiples of it
 	closed  atomic.Bool
@@ -88,13 +88,13 @@ func (d *File) claim() error {
 	if d.device {
 		err = d.measureDevice()
 	} else {
-		d.size = info.Size()
+		d.size.Store(info.Size())
 		err = d.lock(info)
 	}
 	if err != nil {
 		return err
 	}
-	if d.size <= 0 {
+	if d.size.Load() <= 0 {
 		return fmt.Errorf("open disk %s: it has no size", d.path)
 	}
 	return nil
@@ -129,7 +129,8 @@ func (d *File) measureDevice() error {
 		if size > 1<<62 || sector <= 0 {
 			return fmt.Errorf("unbelievable size %d or sector size %d", size, sector)
 		}
-		d.size, d.sector = int64(size), int64(sector)
+		d.size.Store(int64(size))
+		d.sector = int64(sector)
 		return nil
 	})
 	if err != nil {
@@ -160,14 +161,39 @@ func (d *File) closedError(err error) error {
 }
 
 // Size implements Disk.
-func (d *File) Size() int64 { return d.size }
+func (d *File) Size() int64 { return d.size.Load() }
+
+// Remeasure looks for the size again, of a file or a device that has grown, and returns it. One that has shrunk keeps its old size.
+func (d *File) Remeasure() (int64, error) {
+	size := int64(0)
+	if d.device {
+		err := d.control(func(fd int) error {
+			n, err := ioctlUint64(fd, unix.BLKGETSIZE64)
+			size = int64(min(n, 1<<62))
+			return err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("measure disk %s: %w", d.path, err)
+		}
+	} else {
+		info, err := d.f.Stat()
+		if err != nil {
+			return 0, fmt.Errorf("measure disk %s: %w", d.path, d.closedError(err))
+		}
+		size = info.Size()
+	}
+	if size > d.size.Load() {
+		d.size.Store(size)
+	}
+	return d.size.Load(), nil
+}
 
 // Path is the name that the disk was opened by.
 func (d *File) Path() string { return d.path }
 
 // ReadAt implements Disk.
 func (d *File) ReadAt(p []byte, off int64) error {
-	if err := checkRange(off, int64(len(p)), d.size); err != nil {
+	if err := checkRange(off, int64(len(p)), d.size.Load()); err != nil {
 		return err
 	}
 	n, err := d.f.ReadAt(p, off)
@@ -182,7 +208,7 @@ func (d *File) ReadAt(p []byte, off int64) error {
 
 // WriteAt implements Disk.
 func (d *File) WriteAt(p []byte, off int64) error {
-	if err := checkRange(off, int64(len(p)), d.size); err != nil {
+	if err := checkRange(off, int64(len(p)), d.size.Load()); err != nil {
 		return err
 	}
 	_, err := d.f.WriteAt(p, off)

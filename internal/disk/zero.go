@@ -15,7 +15,7 @@ var zeroes [zeroChunk]byte
 // PUNCH_HOLE is refused unless the device promises zeroes); a plain discard promises nothing and is not used. What is
 // not aligned to the device's sectors, or refused, is written.
 func (d *File) Zero(off, n int64, punch bool) error {
-	if err := checkRange(off, n, d.size); err != nil {
+	if err := checkRange(off, n, d.size.Load()); err != nil {
 		return err
 	}
 	first := min((off+d.sector-1)/d.sector*d.sector, off+n)
@@ -93,7 +93,7 @@ func unsupported(err error) bool {
 
 // Segments implements Disk with SEEK_DATA and SEEK_HOLE; a device, and a file system that cannot tell, is all data.
 func (d *File) Segments(off, n int64) ([]Segment, error) {
-	if err := checkRange(off, n, d.size); err != nil {
+	if err := checkRange(off, n, d.size.Load()); err != nil {
 		return nil, err
 	}
 	if n == 0 {

@@ -78,6 +78,7 @@ const (
 	FlagGoingAway // orderly disconnect: not a failure
 	FlagReplicationPaused
 	FlagWantFullSync // invalidate / invalidate-remote set the whole map
+	FlagGrew         // a volume grew on the peer's word, and the peer was not seen with its new size yet
 )
 
 // Bitmap carries one page of a bitmap: 65,536 blocks of one volume, in roaring's portable form.
@@ -209,7 +210,12 @@ const (
 	RequestNewUUIDs    uint8 = 5 // new-current-uuid --clear-bitmap
 	RequestVerifyStart uint8 = 6
 	RequestVerifyStop  uint8 = 7
+	RequestRoom        uint8 = 8 // how large is your disk? Arg is the volume; the answer's Text is a number of bytes
+	RequestGrow        uint8 = 9 // grow: Arg is the volume in its upper 16 bits, the size in sectors below, GrowClean beside
 )
+
+// GrowClean in the Arg of RequestGrow says that what is new is equal on both sides, so that nothing needs a resync.
+const GrowClean uint64 = 1 << 47
 
 // Reply answers a Request.
 type Reply struct {

@@ -31,6 +31,9 @@ func (r *Resource) handshake(s *session) error {
 	if text := r.policies(s.peer).Disagreement(theirs.Policies); text != "" {
 		return r.dropPeer(ctx, s, text+"; make the configurations agree, then connect again")
 	}
+	if err := r.followGrowth(mine, theirs); err != nil {
+		return err
+	}
 	if mine, theirs, err = r.countChanges(ctx, s, mine, theirs); err != nil {
 		return r.failed(ctx, s, err)
 	}
@@ -103,6 +106,7 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 	flag(a.crashed, frame.FlagCrashedPrimary)
 	m.Position, m.Written = a.position(), a.lastWrite()
 	for i, v := range a.meta.Volumes {
+		flag(v.Flags&volumeGrew != 0, frame.FlagGrew)
 		vs := frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(a.ids(i, p.name))}
 		if gp := a.group.Peer(p.name); gp != nil {
 			vs.OOS = gp.Bitmap(v.Volume).Count()

@@ -87,6 +87,10 @@ func (s *session) grant(m *frame.Request) frame.Reply {
 		return refusal(s.r.grantOutdate(s.peer))
 	case frame.RequestSyncFromMe:
 		return refusal(s.r.invalidate(ctx, false))
+	case frame.RequestRoom:
+		return s.r.grantRoom(m.Arg)
+	case frame.RequestGrow:
+		return s.r.grantGrow(ctx, m.Arg)
 	case frame.RequestVerifyStart:
 		return refusal(s.verifyAsked(ctx, m.Arg))
 	case frame.RequestVerifyStop:

@@ -92,6 +92,7 @@ var verbs = map[string]verb{
 	"show-gi":   verbShowGI,
 	"set-gi":    verbSetGI,
 	"dump-md":   verbDumpMD,
+	"resize":    verbResize,
 	"wipe-md":   verbWipeMD,
 	"apply-al": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return r.applyAL(ctx)
