@@ -101,7 +101,7 @@ func (r *Resource) resizeVolume(ctx context.Context, a *attachment, i int, wante
 
 // room is what the disk of volume i offers, in whole blocks, as far as the configuration lets it be used.
 func (r *Resource) room(a *attachment, i int) (int64, error) {
-	room, err := a.disks[i].(*sizedDisk).room()
+	room, err := a.sized[i].room()
 	if err != nil {
 		return 0, err
 	}
@@ -125,7 +125,7 @@ func (r *Resource) grow(a *attachment, i int, size int64, differs bool, flags ui
 	if err := a.save(); err != nil {
 		return err
 	}
-	a.disks[i].(*sizedDisk).size.Store(size)
+	a.sized[i].size.Store(size)
 	r.log.Info("volume grew", "volume", v.Volume, "from", before, "to", size, "resync", differs)
 	return nil
 }

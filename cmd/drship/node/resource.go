@@ -59,6 +59,7 @@ type attachment struct {
 	store   *journal.Store
 	disks   []disk.Disk
 	meters  []*disk.Meter // of the disks
+	sized   []*sizedDisk  // by volume: how much of each disk is used
 	group   *sender.Group
 	target  *receiver.Target
 	meta    journal.Meta
@@ -277,8 +278,10 @@ func (r *Resource) openDisks(a *attachment) error {
 		if d.Size() < vm.Size {
 			return fmt.Errorf("disk %s of %s/%d has %d bytes, its metadata says %d: it has shrunk", vc.Disk, r.name, vm.Volume, d.Size(), vm.Size)
 		}
-		m := disk.Metered(sized(d, vm.Size))
+		part := sized(d, vm.Size)
+		m := disk.Metered(part)
 		a.disks[i] = m
+		a.sized = append(a.sized, part)
 		a.meters = append(a.meters, m)
 		if err := m.Probe(probeDisk); err != nil {
 			r.log.Warn("the disk's rate is not known", "volume", vm.Volume, "err", err)
