@@ -141,7 +141,7 @@ func TestRefused(t *testing.T) {
 		"chunk ids":             &ChunkAck{IDs: make([]uint64, MaxChunkIDs+1)},
 		"answer":                &QueryReply{Differ: make([]byte, maxRunBlocks/8+1)},
 		"reason":                &Resend{},
-		"verb":                  &Request{Verb: 8},
+		"verb":                  &Request{Verb: RequestGrow + 1},
 		"reply's text":          &Reply{Text: strings.Repeat("x", MaxReplyText+1)},
 		"reply that is no text": &Reply{Text: "\xff"},
 	} {
