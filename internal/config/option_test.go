@@ -34,7 +34,7 @@ func TestOptionTable(t *testing.T) {
 			t.Errorf("%s allows nothing", name)
 		}
 		if o.bind == nil {
-			if o.Class == Honoured && o.Section != "plugin" {
+			if o.Class == Honoured && o.Section != "plugin" && o.Section != "handlers" {
 				t.Errorf("%s is honoured, and its value goes nowhere", name)
 			}
 			continue

@@ -13,7 +13,7 @@ func diskOptions() []Option {
 	return []Option{
 		enum("disk", "on-io-error", "detach", "0.7 8.3 8.4 9", "pass_on", "call-local-io-error", "detach").
 			to(func(v *sections) any { return &v.Disk.OnIOError }).
-			later("an error of the backing disk: detach goes Diskless, pass_on reports it to the client, call-local-io-error runs the handler and detaches"),
+			does("an error of the backing disk. On a Secondary: detach goes Diskless until it is attached again, call-local-io-error runs the handler before that, pass_on ends the connection and tries again. A Primary serves no reads from its peer: it reports the error to the client whatever this says, and call-local-io-error runs the handler"),
 		number("disk", "size", "0", 0, 1<<41, 's', "sectors", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Disk.Size }).
 			does("usable size; 0: that of the backing disk"),
 		yesNoOption("disk", "disk-barrier", "no", "8.4 9").inert(flushes),
@@ -103,9 +103,9 @@ func wanOptions() []Option {
 		number("wan", "max-stripes", "32", 1, 128, '1', "connections", "drship").to(func(v *sections) any { return &v.WAN.MaxStripes }).
 			later("QUIC connections that a session may be spread over"),
 		span("wan", "lag-limit", "0", 0, 86400, time.Second, "drship").to(func(v *sections) any { return &v.WAN.LagLimit }).
-			later("lag at which the handler lag-exceeded runs; 0: never"),
+			does("lag at which the handler lag-exceeded runs; 0: never"),
 		span("wan", "peer-silent", "0", 0, 86400, time.Second, "drship").to(func(v *sections) any { return &v.WAN.PeerSilent }).
-			later("silence of a peer after which the handler peer-silent runs; 0: never"),
+			does("silence of a peer after which the handler peer-silent runs; 0: never"),
 	}
 }
 

@@ -42,15 +42,15 @@ func netOptions() []Option {
 			refused("a resource has one write order and so one Primary; a cluster file system needs DRBD itself"),
 		enum("net", "after-sb-0pri", "disconnect", "8.3 8.4 9", "disconnect", "discard-younger-primary", "discard-older-primary",
 			"discard-zero-changes", "discard-least-changes", "discard-local", "discard-remote").
-			to(func(v *sections) any { return &v.Net.AfterSB0 }).later(sbNote + " and no side is Primary"),
+			to(func(v *sections) any { return &v.Net.AfterSB0 }).does(sbNote + " and no side is Primary"),
 		enum("net", "after-sb-1pri", "disconnect", "8.3 8.4 9", "disconnect", "consensus", "violently-as0p", "discard-secondary",
-			"call-pri-lost-after-sb").to(func(v *sections) any { return &v.Net.AfterSB1 }).later(sbNote + " and one side is Primary"),
+			"call-pri-lost-after-sb").to(func(v *sections) any { return &v.Net.AfterSB1 }).does(sbNote + " and one side is Primary"),
 		enum("net", "after-sb-2pri", "disconnect", "8.3 8.4 9", "disconnect", "violently-as0p", "call-pri-lost-after-sb").
-			to(func(v *sections) any { return &v.Net.AfterSB2 }).later(sbNote + " and both sides are Primary"),
+			to(func(v *sections) any { return &v.Net.AfterSB2 }).does(sbNote + " and both sides are Primary"),
 		yesNoOption("net", "always-asbp", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Net.AlwaysASBP }).
-			later("after-sb policies apply also where only the histories match"),
+			does("after-sb policies apply also where only the histories match"),
 		enum("net", "rr-conflict", "disconnect", "8.3 8.4 9", "disconnect", "violently", "call-pri-lost", "retry-connect", "auto-discard").
-			to(func(v *sections) any { return &v.Net.RRConflict }).later("what happens when a handshake would make a Primary the target of a resync"),
+			to(func(v *sections) any { return &v.Net.RRConflict }).does("what happens when a handshake would make a Primary the target of a resync; violently takes the volume from its clients and makes it a Secondary, where DRBD changes the data under them"),
 		yesNoOption("net", "use-rle", "yes", "8.3 8.4 9").to(func(v *sections) any { return &v.Net.UseRLE }).
 			inert("the bitmap is always exchanged compressed"),
 		enum("net", "on-congestion", "block", "8.3 8.4 9", "block", "pull-ahead", "disconnect").to(func(v *sections) any { return &v.Net.OnCongestion }).
@@ -60,7 +60,7 @@ func netOptions() []Option {
 		number("net", "congestion-extents", "1237", 67, 65534, '1', "extents", "8.3 8.4 9").to(func(v *sections) any { return &v.Net.CongestionExtents }).
 			inert("see on-congestion"),
 		enum("net", "fencing", "dont-care", "8.3 8.4 9", "dont-care", "resource-only", "resource-and-stonith").
-			to(func(v *sections) any { return &v.Net.Fencing }).later("a Primary that loses its peer calls fence-peer; resource-and-stonith freezes I/O until it has answered"),
+			to(func(v *sections) any { return &v.Net.Fencing }).does("a Primary that loses its peer calls fence-peer; resource-and-stonith freezes I/O until it has answered"),
 		enum("net", "transport", "tcp", "9", "tcp", "rdma", "lb-tcp").to(func(v *sections) any { return &v.Net.Transport }).
 			refused("the link is QUIC over UDP; leave transport out"),
 		yesNoOption("net", "load-balance-paths", "no", "9").inert("one path of a connection is used at a time"),

@@ -42,24 +42,24 @@ func (o Option) defaulting(value string) Option { o.Default = value; return o }
 func startupOptions() []Option {
 	return []Option{
 		span("startup", "wfc-timeout", "0", 0, 300000, time.Second, "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Startup.WFCTimeout }).
-			later("how long wait-con-int waits for the peer; 0: for ever"),
+			does("how long become-primary-on waits for the peers; 0: for ever. wait-connect has a --timeout of its own"),
 		span("startup", "degr-wfc-timeout", "0", 0, 300000, time.Second, "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Startup.DegrWFCTimeout }).
-			later("the same, for a resource that was degraded before the restart"),
+			does("the same, where this node was Primary and crashed"),
 		span("startup", "outdated-wfc-timeout", "0", 0, 300000, time.Second, "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.OutdatedWFCTimeout }).
-			later("the same, for a peer that was outdated"),
+			does("the same, where the peer is known to be outdated"),
 		yesNoOption("startup", "wait-after-sb", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.WaitAfterSB }).
 			later("go on waiting after a split brain"),
 		yesNoOption("startup", "stacked-timeouts", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.StackedTimeouts }).
 			later("stacked resources wait by their own timeouts"),
 		Option{Section: "startup", Name: "become-primary-on", Kind: Words, In: "8.3 8.4"}.to(func(v *sections) any { return &v.Startup.BecomePrimaryOn }).
-			later("the host that is promoted at its start; ignored by 9"),
+			does("the host that is promoted at its start; ignored by 9"),
 	}
 }
 
 // handlerNames are the events that a shell line may be set for, DRBD's first.
 func handlerNames() []Option {
 	return []Option{
-		{Name: "pri-on-incon-degr", In: "8.3 8.4 9", Note: "Primary, degraded, local data inconsistent"},
+		{Name: "pri-on-incon-degr", In: "8.3 8.4 9", Note: "never runs: a Primary here always has good data of its own"},
 		{Name: "pri-lost-after-sb", In: "8.3 8.4 9", Note: "the Primary lost a split-brain decision and could not demote"},
 		{Name: "pri-lost", In: "8.3 8.4 9", Note: "the Primary should become the target of a resync and could not demote"},
 		{Name: "fence-peer", In: "8.3 8.4 9", Note: "the link is lost and fencing is on; the exit code is the answer"},
@@ -72,7 +72,7 @@ func handlerNames() []Option {
 		{Name: "before-resync-source", In: "8.4 9", Note: "a resync starts, on its source"},
 		{Name: "out-of-sync", In: "8.3 8.4 9", Note: "a verify found differences"},
 		{Name: "quorum-lost", In: "9", Note: "never runs: there is no quorum"},
-		{Name: "disconnected", In: "9", Note: "the link is lost"},
+		{Name: "disconnected", In: "9", Note: "never runs: peer-silent tells of a link that is lost for longer"},
 		{Name: "lag-exceeded", In: "drship", Note: "the lag passed wan { lag-limit … }"},
 		{Name: "journal-full", In: "drship", Note: "the journal reached its limit"},
 		{Name: "verify-done", In: "drship", Note: "a verify has ended"},
@@ -83,7 +83,10 @@ func handlerNames() []Option {
 func handlerOptions() []Option {
 	names := handlerNames()
 	for i := range names {
-		names[i].Section, names[i].Kind, names[i].Class = "handlers", Text, NotYet
+		names[i].Section, names[i].Kind, names[i].Class = "handlers", Text, Honoured
+		if strings.HasPrefix(names[i].Note, "never runs") {
+			names[i].Class = NoEffect
+		}
 	}
 	return names
 }

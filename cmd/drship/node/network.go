@@ -25,7 +25,8 @@ type peer struct {
 	view    frame.State
 	lastErr string
 	known   []state.Disk // by volume: what fencing or an orderly end says of its disks while it is out of sight; nil: nothing
-	explain []string     // what the last handshake decided, in words
+	alarms  alarms
+	explain []string // what the last handshake decided, in words
 }
 
 // inSight reports whether the peer's data is being kept equal with ours, or at least known. Called with mu held.

@@ -10,6 +10,10 @@
 //	source.go    the source side of a session
 //	target.go    the target side of a session
 //	splitbrain.go what happens when the handshake finds more than one truth
+//	fence.go     a peer out of sight: fence-peer, frozen I/O, outdated data
+//	iofail.go    a backing disk that fails
+//	startup.go   become-primary-on
+//	alarm.go     limits that call handlers: lag, silence
 //	helper.go    handlers: the administrator's shell lines for events
 //	explain.go   what a handshake found, for people
 //	role.go      promotion and demotion
@@ -154,6 +158,8 @@ func (n *Node) Run(ctx context.Context) error {
 		group.Go(func() error { return n.ending(server.Serve(served, l), stop) })
 	}
 	group.Go(func() error { n.reloads(served); return nil })
+	group.Go(func() error { return n.watchLimits(served) })
+	n.startPrimary(ctx)
 	group.Go(func() error { n.schedules(served); return nil })
 	if n.env.RenderProc != nil {
 		group.Go(func() error { return n.keepProcFile(served) })

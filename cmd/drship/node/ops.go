@@ -43,13 +43,17 @@ func (r *Resource) Detach(ctx context.Context) error {
 			return f
 		}
 	}
-	// Sessions hold on to the disks: they end, and come back without.
+	return r.dropDisks(ctx)
+}
+
+// dropDisks closes the disks. Sessions hold on to them: they end, and come back without. Called with the token held.
+func (r *Resource) dropDisks(ctx context.Context) error {
 	r.mu.Lock()
 	a := r.att
 	r.att = nil
 	r.mu.Unlock()
 	r.renegotiate(nil)
-	err = a.close(ctx)
+	err := a.close(ctx)
 	r.node.changed()
 	return err
 }

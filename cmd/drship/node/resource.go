@@ -63,6 +63,7 @@ type attachment struct {
 	group   *sender.Group
 	target  *receiver.Target
 	meta    journal.Meta
+	failed  bool // a disk failed; it is being given up
 	crashed bool // was Primary when it went down, and no peer has been made equal since
 }
 

@@ -212,9 +212,3 @@ func (h hooks) JournalFull(peer string) {
 	h.r.helperSoon(h.r.peerNamed(peer), "journal-full")
 	h.r.node.changed()
 }
-
-// DiskFailed implements sender.Hooks and receiver.Hooks.
-func (h hooks) DiskFailed(volume uint16, err error) {
-	h.r.log.Error("backing disk failed a request", "volume", volume, "err", err)
-	h.r.node.changed()
-}
