@@ -81,13 +81,7 @@ func (m *machine) start() error {
 				return nil, fmt.Errorf("no disk %s", path)
 			}
 			disks[i].Reopen()
-			jitter := rand.New(rand.NewPCG(seed, uint64(i)))
-			lock := make(chan struct{}, 1)
-			return slow{disks[i], func() time.Duration {
-				lock <- struct{}{}
-				defer func() { <-lock }()
-				return time.Duration(jitter.Int64N(int64(200 * time.Microsecond)))
-			}}, nil
+			return slow{disks[i], jitter(seed, uint64(i), 200*time.Microsecond)}, nil
 		},
 		ListenPacket: func(_ context.Context, addr string) (net.PacketConn, error) { return m.world.listen(m, addr) },
 	}
@@ -97,6 +91,17 @@ func (m *machine) start() error {
 	}
 	m.node = n
 	return nil
+}
+
+// jitter draws times up to most. A channel guards it: whoever waited for a mutex would stop the clock.
+func jitter(seed, stream uint64, most time.Duration) func() time.Duration {
+	rng := rand.New(rand.NewPCG(seed, stream))
+	lock := make(chan struct{}, 1)
+	return func() time.Duration {
+		lock <- struct{}{}
+		defer func() { <-lock }()
+		return time.Duration(rng.Int64N(int64(most)))
+	}
 }
 
 // do carries out a verb on the machine's resource.
