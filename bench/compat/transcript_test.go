@@ -124,3 +124,26 @@ func TestSplitBrainTranscript(t *testing.T) {
 		{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`},
 	})
 }
+
+// Two disks that are known to be equal need no first synchronisation.
+func TestSkipsTheFirstSync(t *testing.T) {
+	ctx := pairtest.Real(t)
+	s := newShell(t, pair.Options{Sizes: []int64{volumeSize}, Net: pair.QuickTiming()})
+	if err := s.p.StartAll(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.replay(ctx, []step{
+		{"alice", "drbdadm create-md r0", 0, created},
+		{"bob", "drbdadm create-md r0", 0, created},
+		{"alice", "drbdadm up r0", 0, `^$`},
+		{"alice", "drbdadm -- --clear-bitmap new-current-uuid r0", 11, `State change failed: \(-15\) Need a connection`},
+		{"bob", "drbdadm up r0", 0, `^$`},
+		{"alice", "drbdadm cstate r0", 0, `^Connected\n$`},
+		{"alice", "drbdadm -- --clear-bitmap new-current-uuid r0/0", 0, `^$`},
+		{"bob", "drbdadm dstate r0", 0, `^UpToDate/UpToDate\n$`},
+		{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate C r-----\n    ns:0 ` + `(?s).*oos:0\n$`},
+		{"alice", "drbdadm -- --clear-bitmap new-current-uuid r0", 10, `Failure: \(150\)`},
+		{"bob", "drbdadm primary r0", 0, `^$`},
+		{"alice", "drbdadm state r0", 0, `^Secondary/Primary\n$`},
+	})
+}

@@ -87,6 +87,8 @@ func (s *session) grant(m *frame.Request) frame.Reply {
 		return refusal(s.r.grantOutdate(s.peer))
 	case frame.RequestSyncFromMe:
 		return refusal(s.r.invalidate(ctx, false))
+	case frame.RequestNewUUIDs:
+		return s.r.grantNewUUIDs(ctx, m.Arg)
 	case frame.RequestRoom:
 		return s.r.grantRoom(m.Arg)
 	case frame.RequestGrow:

@@ -93,7 +93,9 @@ var verbs = map[string]verb{
 	"set-gi":    verbSetGI,
 	"dump-md":   verbDumpMD,
 	"resize":    verbResize,
-	"wipe-md":   verbWipeMD,
+
+	"new-current-uuid": verbNewUUID,
+	"wipe-md":          verbWipeMD,
 	"apply-al": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return r.applyAL(ctx)
 	},

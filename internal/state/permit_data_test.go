@@ -51,3 +51,28 @@ func TestResizeTo(t *testing.T) {
 		}
 	}
 }
+
+func TestMayDeclareEqual(t *testing.T) {
+	l := Local{Role: Secondary, Disks: []Disk{Inconsistent}}
+	peer := PeerView{Name: "bob", Conn: Connected, Repl: []Conn{Connected}, Role: Secondary, Disks: []Disk{Inconsistent}}
+	for name, c := range map[string]struct {
+		want   Code
+		change func(*Local, *PeerView)
+	}{
+		"fresh":        {0, func(*Local, *PeerView) {}},
+		"Primary":      {ErrDataNotCurrent, func(l *Local, _ *PeerView) { l.Role = Primary }},
+		"peer Primary": {ErrDataNotCurrent, func(_ *Local, p *PeerView) { p.Role = Primary }},
+		"apart":        {SSNeedConnection, func(_ *Local, p *PeerView) { p.Conn = WFConnection }},
+		"resync":       {SSResyncRunning, func(_ *Local, p *PeerView) { p.Repl = []Conn{SyncTarget} }},
+	} {
+		l, p := l, peer
+		c.change(&l, &p)
+		f := MayDeclareEqual(l, []PeerView{p})
+		if f == nil && c.want != 0 || f != nil && f.Code != c.want {
+			t.Errorf("%s: %v, want %d", name, f, c.want)
+		}
+	}
+	if f := MayDeclareEqual(l, nil); f == nil || f.Code != SSNeedConnection {
+		t.Errorf("alone: %v", f)
+	}
+}

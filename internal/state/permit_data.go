@@ -42,3 +42,25 @@ func ResizeTo(current, wanted int64, rooms []int64) (int64, *Refusal) {
 	}
 	return wanted, nil
 }
+
+// MayDeclareEqual decides whether disks may be said to hold the same, so that no first synchronisation is needed: with every peer in sight, and
+// nobody at work on the data.
+func MayDeclareEqual(l Local, peers []PeerView) *Refusal {
+	if l.Role == Primary {
+		return Refused(ErrDataNotCurrent, "this node is Primary")
+	}
+	if len(peers) == 0 {
+		return Refused(SSNeedConnection, "there is no peer")
+	}
+	for _, p := range peers {
+		switch {
+		case !p.connected():
+			return Refused(SSNeedConnection, "%s is out of sight", p.Name)
+		case p.Role == Primary:
+			return Refused(ErrDataNotCurrent, "%s is Primary", p.Name)
+		case p.busy():
+			return Refused(SSResyncRunning, "")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package node
+
+import (
+	"context"
+
+	"drship/cmd/drship/control"
+	"drship/internal/state"
+	"drship/wan/frame"
+)
+
+// verbNewUUID begins a new data generation. With clear-bitmap a fresh pair declares its disks equal, so that no first synchronisation is
+// needed; without it the generation is begun against the peers that are out of sight.
+func verbNewUUID(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	r.mu.Lock()
+	a := r.att
+	local, peers := r.viewsLocked()
+	r.mu.Unlock()
+	if a == nil {
+		return nil, state.Refused(state.SSNoLocalDisk, "attach the disk first")
+	}
+	if !q.Yes("clear-bitmap") {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.newGenerationLocked(a) {
+			return nil, state.Refused(state.ErrConnected, "no peer is out of sight whose data is the same as here")
+		}
+		return nil, a.save()
+	}
+	if q.Volume != control.AnyVolume && len(a.meta.Volumes) > 1 {
+		return nil, &refused{exit: control.ExitUsage, text: "the volumes of a resource are declared equal together", hint: "drship new-current-uuid --clear-bitmap " + r.name}
+	}
+	if f := state.MayDeclareEqual(local, peers); f != nil {
+		return nil, f
+	}
+	if !a.untouched() {
+		return nil, notFresh(r.node.env.Node)
+	}
+	id := random()
+	for _, s := range r.sessions() {
+		if _, err := s.require(ctx, frame.RequestNewUUIDs, id); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.declareEqual(a, id); err != nil {
+		return nil, err
+	}
+	r.renegotiate(nil)
+	return nil, nil
+}
+
+func notFresh(node string) *state.Refusal {
+	return state.Refused(state.ErrDataNotCurrent, "%s has data already, not just metadata that was created: it cannot be declared equal", node)
+}
+
+// untouched reports whether nothing has happened to the data since create-md.
+func (a *attachment) untouched() bool {
+	for _, v := range a.meta.Volumes {
+		if v.Current != state.JustCreated {
+			return false
+		}
+	}
+	return true
+}
+
+// grantNewUUIDs declares the data here equal to the peer's, on the peer's word.
+func (r *Resource) grantNewUUIDs(ctx context.Context, id uint64) frame.Reply {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return refusal(err)
+	}
+	defer release()
+	a := r.attachment()
+	switch {
+	case a == nil:
+		return reply(state.Refused(state.SSNoLocalDisk, "%s has no disk", r.node.env.Node))
+	case r.currentRole() == state.Primary || !a.untouched():
+		return reply(notFresh(r.node.env.Node))
+	}
+	return refusal(r.declareEqual(a, id))
+}
+
+// declareEqual takes over the generation that both sides are said to have.
+func (r *Resource) declareEqual(a *attachment, id uint64) error {
+	for _, p := range a.group.Peers() {
+		for _, v := range a.meta.Volumes {
+			p.Bitmap(v.Volume).ClearAll()
+		}
+		if err := p.FlushBitmaps(); err != nil {
+			return err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range a.meta.Volumes {
+		current := a.meta.Volumes[i].Current
+		for _, p := range r.peers {
+			ids := a.ids(i, p.name)
+			ids.Current = current
+			a.setIDs(i, p.name, ids.ClearBitmap(id))
+		}
+		a.meta.Volumes[i].Disk = state.UpToDate
+	}
+	return a.save()
+}
