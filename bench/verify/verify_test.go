@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"drship/bench/pair"
 	"drship/bench/pair/pairtest"
@@ -18,13 +19,14 @@ import (
 const size = 64 << 20
 
 type run struct {
-	State     string `json:"state"`
-	Why       string `json:"why"`
-	Differ    int    `json:"differing-blocks"`
-	Unsettled int    `json:"unsettled-blocks"`
-	Asked     int    `json:"asked-again-blocks"`
-	Repaired  int    `json:"repaired-blocks"`
-	Bytes     int64  `json:"compared-bytes"`
+	State     string    `json:"state"`
+	Why       string    `json:"why"`
+	Started   time.Time `json:"started"`
+	Differ    int       `json:"differing-blocks"`
+	Unsettled int       `json:"unsettled-blocks"`
+	Asked     int       `json:"asked-again-blocks"`
+	Repaired  int       `json:"repaired-blocks"`
+	Bytes     int64     `json:"compared-bytes"`
 	Spans     []struct {
 		Off int64 `json:"offset"`
 		Len int64 `json:"length"`

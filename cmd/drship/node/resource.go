@@ -44,6 +44,7 @@ type Resource struct {
 	paused   bool        // pause-sync here
 	waits    bool        // resync held for another resource's (resync-after)
 	held     bool        // replication paused here
+	seed     bool        // the next resync compares digests first: the peer's disk was carried over
 	tempRate int64       // bytes/s, until the next adjust
 	stopping bool        // the node stops: sessions end, and come back with the next start
 

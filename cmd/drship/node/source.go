@@ -74,6 +74,10 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 	switch {
 	case crashed && csums == digest.None:
 		csums = crashDigest
+	case r.seed:
+		if csums == digest.None {
+			csums = crashDigest
+		}
 	case !crashed && net.CsumsAfterCrashOnly:
 		csums = digest.None
 	}
@@ -129,6 +133,7 @@ func sourceState(m frame.Mode) state.Conn {
 func (r *Resource) sourceSynced(s *session, a *attachment) error {
 	r.mu.Lock()
 	r.finishLocked(s, a)
+	r.seed = false
 	s.repl = state.Connected
 	err := r.uncrashLocked(a)
 	r.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"drship/cmd/drship/control"
 	"drship/internal/face"
 	"drship/internal/state"
+	"drship/wan/frame"
 )
 
 // verbVerify starts a verify, repairs what one has found, or prints the reports.
@@ -17,6 +18,9 @@ func verbVerify(ctx context.Context, r *Resource, q *control.Request) ([]string,
 	switch {
 	case q.Yes("report"):
 		return r.printVerifies(q.Yes("json"))
+	case q.Yes("seed"):
+		r.seedResync()
+		return nil, nil
 	case q.Yes("repair"):
 		return nil, r.repairFound(peerNames(q))
 	}
@@ -32,6 +36,22 @@ func verbVerify(ctx context.Context, r *Resource, q *control.Request) ([]string,
 		return nil, &refused{exit: control.ExitUsage, text: fmt.Sprintf("--stop %d does not lie behind --start %d", stop, start)}
 	}
 	return nil, r.Verify(ctx, peerNames(q), verifyOrder{volume: q.Volume, start: start, stop: stop})
+}
+
+// seedResync has the next resync from here compare digests first, and one that runs begin anew so.
+func (r *Resource) seedResync() {
+	r.mu.Lock()
+	r.seed = true
+	var again []string
+	for _, p := range r.peers {
+		if p.session != nil && p.session.source != nil && p.session.source.stream.Mode() == frame.ModeResync {
+			again = append(again, p.name)
+		}
+	}
+	r.mu.Unlock()
+	if len(again) > 0 {
+		r.renegotiate(again)
+	}
 }
 
 // repairFound repairs what is marked as out of sync, on the administrator's word.

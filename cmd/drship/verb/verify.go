@@ -20,16 +20,23 @@ func (a *app) verify() *cobra.Command {
 			fs.Var(newSize(sector), "stop", "where to end, likewise")
 			yesNo(fs, "report", "", false, "print what earlier runs have found, and when the next one is due")
 			yesNo(fs, "json", "", false, "with --report: print JSON")
+			yesNo(fs, "seed", "", false, "on the side to sync from: the next resync, or the one that runs, sends digests first, because the peer's disk was carried over")
 			yesNo(fs, "repair", "", false, "repair what is marked out of sync, without a resync")
 		},
 		check: func(o map[string]string) error {
 			_, start := o["start"]
 			_, stop := o["stop"]
+			modes := 0
+			for _, name := range []string{"report", "repair", "seed"} {
+				if o[name] == "yes" {
+					modes++
+				}
+			}
 			switch {
 			case o["json"] == "yes" && o["report"] != "yes":
 				return errors.New("--json goes with --report")
-			case (start || stop) && (o["report"] == "yes" || o["repair"] == "yes"), o["report"] == "yes" && o["repair"] == "yes":
-				return errors.New("--report, --repair, and a range to verify exclude one another")
+			case modes > 1 || (start || stop) && modes > 0:
+				return errors.New("--report, --repair, --seed, and a range to verify exclude one another")
 			}
 			return nil
 		},
