@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,4 +113,17 @@ func (s *shell) replay(ctx context.Context, steps []step) {
 // reads reports whether a command only looks: asking again is what a reader of a document does while it waits.
 func reads(line string) bool {
 	return regexp.MustCompile(`^(cat|drbd-overview)|^drbd\w+ (-v )?(\S+ )*(role|state|cstate|dstate|status|get-gi)\b`).MatchString(line)
+}
+
+// fill gives a node's disk content that a resync has to carry: holes cost it nothing.
+func fill(ctx context.Context, t *testing.T, n *pair.Node) {
+	t.Helper()
+	if err := ctx.Err(); err != nil {
+		t.Fatal(err)
+	}
+	raw := make([]byte, volumeSize)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(raw) // never fails, says the package
+	if err := os.WriteFile(n.Backing(0), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

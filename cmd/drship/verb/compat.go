@@ -177,7 +177,7 @@ func withoutSecret(call string) string {
 
 // perMinor are the verbs that 8.4 addresses to a minor, and names it in what it prints.
 var perMinor = map[string]bool{"primary": true, "secondary": true, "attach": true, "detach": true, "role": true, "cstate": true, "dstate": true, "invalidate": true,
-	"invalidate-remote": true, "outdate": true, "verify": true, "pause-sync": true, "resume-sync": true, "suspend-io": true, "resume-io": true, "new-current-uuid": true}
+	"invalidate-remote": true, "outdate": true, "verify": true, "pause-sync": true, "resume-sync": true, "suspend-io": true, "resume-io": true, "new-current-uuid": true, "disk-options": true, "resize": true}
 
 func kernelInfo(verb string, e *control.Error) string {
 	switch {

@@ -31,7 +31,7 @@ var admCommands = map[string]string{
 	"secondary": "secondary", "invalidate": "invalidate", "invalidate-remote": "invalidate-remote", "outdate": "outdate", "verify": "verify",
 	"pause-sync": "pause-sync", "resume-sync": "resume-sync", "adjust": "adjust", "adjust-with-progress": "adjust", "wait-connect": "wait-connect",
 	"wait-sync": "wait-sync", "wait-con-int": "wait-connect", "role": "role", "state": "role", "cstate": "cstate", "dstate": "dstate", "status": "status",
-	"create-md": "create-md", "show-gi": "show-gi", "get-gi": "get-gi", "dump-md": "dump-md", "wipe-md": "wipe-md", "apply-al": "apply-al", "set-gi": "set-gi", "resize": "resize", "suspend-io": "suspend-io", "resume-io": "resume-io",
+	"create-md": "create-md", "show-gi": "show-gi", "get-gi": "get-gi", "dump-md": "dump-md", "wipe-md": "wipe-md", "apply-al": "apply-al", "set-gi": "set-gi", "resize": "resize", "disk-options": "disk-options", "suspend-io": "suspend-io", "resume-io": "resume-io",
 	"new-current-uuid": "new-current-uuid", "dump": "dump", "dump-xml": "dump",
 }
 
@@ -42,13 +42,13 @@ var backendOptions = map[string]string{
 	"--reset-bitmap": "--reset-bitmap", "--start": "--start", "--stop": "--stop", "--wfc-timeout": "--timeout", "-t": "--timeout", "--timeout": "--timeout",
 	"--degr-wfc-timeout": "", "-d": "", "--outdated-wfc-timeout": "", "--wait-after-sb": "--wait-after-sb", "-w": "--wait-after-sb",
 	"--adopt": "--adopt", "--gi": "--gi", "--max-peers": "", "--peer-max-bio-size": "", "--al-stripes": "", "--al-stripe-size-kB": "",
-	"--assume-clean": "--assume-clean", "--assume-peer-has-space": "",
+	"--resync-rate": "--resync-rate", "--assume-clean": "--assume-clean", "--assume-peer-has-space": "",
 	"--size": "--size", "--verbose": "--verbose", "--statistics": "--statistics", "--json": "--json", "--now": "--now", "--timestamps": "--timestamps",
 }
 
 // withValue are the backend options that take a value as the next argument.
 var withValue = map[string]bool{"--start": true, "--stop": true, "--timeout": true, "--size": true, "--wfc-timeout": true, "-t": true, "--degr-wfc-timeout": true, "-d": true,
-	"--outdated-wfc-timeout": true, "--gi": true, "--max-peers": true, "--peer-max-bio-size": true, "--al-stripes": true, "--al-stripe-size-kB": true}
+	"--outdated-wfc-timeout": true, "--gi": true, "--resync-rate": true, "--max-peers": true, "--peer-max-bio-size": true, "--al-stripes": true, "--al-stripe-size-kB": true}
 
 func runDrbdadm(ctx context.Context, d Deps) int {
 	a := &adm{compat: newCompat("drbdadm", d, exitUsage)}

@@ -15,7 +15,7 @@ var setupCommands = map[string]string{
 	"primary": "primary", "secondary": "secondary", "detach": "detach", "disconnect": "disconnect", "connect": "connect", "down": "down", "invalidate": "invalidate",
 	"invalidate-remote": "invalidate-remote", "outdate": "outdate", "verify": "verify", "pause-sync": "pause-sync", "resume-sync": "resume-sync",
 	"suspend-io": "suspend-io", "resume-io": "resume-io", "new-current-uuid": "new-current-uuid", "role": "role", "state": "role", "cstate": "cstate", "dstate": "dstate",
-	"resize": "resize", "show-gi": "show-gi", "get-gi": "get-gi", "status": "status", "events2": "events2", "wait-connect": "wait-connect", "wait-sync": "wait-sync",
+	"resize": "resize", "disk-options": "disk-options", "show-gi": "show-gi", "get-gi": "get-gi", "status": "status", "events2": "events2", "wait-connect": "wait-connect", "wait-sync": "wait-sync",
 	"wait-connect-volume": "wait-connect", "wait-connect-connection": "wait-connect", "wait-connect-resource": "wait-connect",
 	"wait-sync-volume": "wait-sync", "wait-sync-connection": "wait-sync", "wait-sync-resource": "wait-sync",
 }
