@@ -78,10 +78,9 @@ func TestPaceAndPause(t *testing.T) {
 	do(ctx, t, bob, "resume-sync")
 	waitState(ctx, t, alice, "SyncSource")
 	do(ctx, t, alice, "disk-options", "--resync-rate=400M")
-	s, err = alice.Wait(ctx, "the rate for now", func(s pair.Status) bool {
+	if _, err := alice.Wait(ctx, "the rate for now", func(s pair.Status) bool {
 		return s.InSync() || strings.Contains(paceOf(t, s).Why, "set for now")
-	})
-	if err != nil {
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.WaitUpToDate(ctx); err != nil {
