@@ -174,6 +174,12 @@ func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, e
 	}
 	a.meta.Epoch = start.Epoch
 	a.meta.Primary = true
+	if strange := len(r.peers) > 1 && a.meta.Flags&metaOwnOrder == 0; strange {
+		if err := r.mistrustPeersLocked(a); err != nil {
+			return false, err
+		}
+		renegotiate = true
+	}
 	a.meta.Flags |= metaOwnOrder
 	if force && a.worstDisk() < state.UpToDate {
 		r.forceUpToDateLocked(a)
@@ -188,6 +194,18 @@ func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, e
 	a.group.Open()
 	r.log.Info("role", "is", r.role, "epoch", fmt.Sprintf("%x", start.Epoch))
 	return renegotiate, nil
+}
+
+// mistrustPeersLocked marks everything as different from every peer: what this node received as a target it has not tracked for the
+// others, which may lack some of it. Called with mu held.
+func (r *Resource) mistrustPeersLocked(a *attachment) error {
+	for _, p := range a.group.Peers() {
+		if err := p.SetAll(); err != nil {
+			return fmt.Errorf("mark everything as different from %s: %w", p.Name(), err)
+		}
+	}
+	r.log.Warn("several peers, and this node was the target of one: all of them are synced in full")
+	return nil
 }
 
 // forceUpToDateLocked declares the data here to be the good one, on the administrator's word.

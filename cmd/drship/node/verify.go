@@ -278,10 +278,6 @@ func (s *session) runVerify(ctx context.Context, run *verifyRun) {
 	close(run.done)
 	run.cancel(nil)
 	r.saveVerify(run, s.verifyEnd(err))
-	if run.report.Differ > 0 {
-		r.helperSoon(s.peer, "out-of-sync")
-	}
-	r.helperSoonWith(s.peer, []string{"DRSHIP_VERIFY_STATE=" + run.report.State, fmt.Sprintf("DRSHIP_VERIFY_DIFFER=%d", run.report.Differ)}, "verify-done")
 	p := run.verify.Progress()
 	r.log.Info("online verify ended", "peer", s.peer.name, "state", run.report.State, "why", run.report.Why, "bytes", run.report.Compared, "differ", run.report.Differ, "unsettled", p.Unsettled)
 	if s.ctx.Err() == nil {
@@ -293,7 +289,7 @@ func (s *session) runVerify(ctx context.Context, run *verifyRun) {
 	if run.report.Differ > 0 {
 		events = []string{"out-of-sync", "verify-done"}
 	}
-	r.helperSoon(s.peer, events...)
+	r.helperSoonWith(s.peer, []string{"DRSHIP_VERIFY_STATE=" + run.report.State, fmt.Sprintf("DRSHIP_VERIFY_DIFFER=%d", run.report.Differ)}, events...)
 	if err == nil && run.report.Differ > 0 && run.report.Repair == "on" {
 		if err := s.repair(run.report.Started); err != nil {
 			r.log.Warn("differences found by verify are not repaired", "peer", s.peer.name, "err", err)
