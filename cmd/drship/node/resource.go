@@ -78,7 +78,13 @@ func newResource(n *Node, rc *config.Resource) (*Resource, error) {
 	r := &Resource{node: n, name: rc.Name, log: n.log.With("resource", rc.Name), ops: make(chan struct{}, 1), role: state.Secondary}
 	r.ops <- struct{}{}
 	r.verifies = openVerifyDoc(n, rc.Name)
-	return r, r.reconfigure(rc)
+	if err := r.reconfigure(rc); err != nil {
+		return r, err
+	}
+	if n := len(r.peers); n > 1 {
+		r.log.Warn("more than one peer is not supported yet: Secondaries may not settle among themselves", "peers", n)
+	}
+	return r, nil
 }
 
 // reconfigure takes over a configuration that was read again.
