@@ -212,6 +212,8 @@ func TestResendGoesBack(t *testing.T) {
 		b.complete(b.write(0, block.Size))
 		before := count[*frame.Batch](b.line)
 		b.handle(&frame.Resend{From: from, Reason: frame.ResendDigest})
+		time.Sleep(10 * time.Millisecond) // a batch may gather for a moment
+		synctest.Wait()
 		again := last[*frame.Batch](b.line)
 		if count[*frame.Batch](b.line) != before+1 || again.Prev != from || again.Last != b.group.End() {
 			t.Errorf("after a resend from %v: %d batches, the last %v…%v", from, count[*frame.Batch](b.line), again.Prev, again.Last)
