@@ -49,17 +49,17 @@ func (c *checker) run() error {
 				c.r.retire(it)
 				continue
 			}
+			batch := it.batch != nil // asked now: once handed over, a batch may be dropped from memory
 			if err := c.r.stages.put(c.r.ctx, it); err != nil {
 				return err
 			}
-			if it.batch == nil {
+			switch {
+			case !batch:
 				if err := c.settle(it); err != nil {
 					return err
 				}
-				continue
-			}
-			if !c.t.later {
-				c.r.out.ack() // not before: the item may be looked at no more
+			case !c.t.later:
+				c.r.out.ack()
 			}
 		}
 	}
