@@ -15,7 +15,7 @@ PROTOCOL  ?=
 
 # Tools that must be there once deps has run as root; elsewhere what is missing is skipped, with a message.
 TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
-PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify
+PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain
 
 .DEFAULT_GOAL := build
 .PHONY: help build install demo test unit proofs lint fmt arrows crash sim flaps fuzz bench deps clean

@@ -19,9 +19,9 @@ import (
 
 const size = 16 << 20
 
-// binary builds the program once for all tests, unless DRSHIP_BINARY names one.
+// binary builds the program once for all tests, unless DRSHIP_BIN names one.
 var binary = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("DRSHIP_BINARY"); path != "" {
+	if path := os.Getenv("DRSHIP_BIN"); path != "" {
 		return path, nil
 	}
 	dir, err := os.MkdirTemp("", "drship-splitbrain-bin-")
@@ -33,7 +33,7 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if !testing.Short() && os.Getenv("DRSHIP_BINARY") == "" {
+	if !testing.Short() && os.Getenv("DRSHIP_BIN") == "" {
 		if path, err := binary(); err == nil {
 			_ = os.RemoveAll(filepath.Dir(path))
 		}
