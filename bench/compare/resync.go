@@ -40,7 +40,7 @@ func (b *bench) resync(ctx context.Context, dir string, random bool, wan []strin
 	if err := fill(filepath.Join(dir, "alice", "disk.img"), resyncSize, random); err != nil {
 		return 0, err
 	}
-	p, err := pair.New(pair.Options{Binary: b.binary, Dir: dir, Protocol: "A", Sizes: []int64{resyncSize}, WAN: wan,
+	p, err := pair.New(pair.Options{Binary: b.binary, Dir: dir, Protocol: "A", Sizes: []int64{resyncSize}, WAN: wan, Disk: []string{"resync-rate 4G"},
 		Backing: func(node string, _ int) string { return filepath.Join(dir, node, "disk.img") }})
 	if err != nil {
 		return 0, err
