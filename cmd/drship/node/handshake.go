@@ -229,8 +229,9 @@ func (r *Resource) standAlone(p *peer) {
 func (r *Resource) equal(s *session, theirs *frame.State) error {
 	r.mu.Lock()
 	a, role := r.att, r.role
+	own := a.meta.Flags&metaOwnOrder != 0
 	r.mu.Unlock()
-	behind := theirs.Position.Less(a.group.End()) && a.store.Log().Covers(theirs.Position) && a.meta.Flags&metaOwnOrder != 0
+	behind := own && theirs.Position.Less(a.group.End()) && a.store.Log().Covers(theirs.Position)
 	if role == state.Primary || (behind && state.Role(theirs.Role) != state.Primary) {
 		return r.openSource(s, theirs.Position, false)
 	}
