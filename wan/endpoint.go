@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"drship/wan/packet"
 )
 
 // Endpoint is one resource's end of the link on this node.
@@ -68,7 +70,7 @@ func NewEndpoint(cfg Config) (*Endpoint, error) {
 		return nil, fmt.Errorf("set up link of %s: %w", cfg.Resource, err)
 	}
 	if cfg.ListenPacket == nil {
-		cfg.ListenPacket = listenUDP
+		cfg.ListenPacket = packet.Listen
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

@@ -158,9 +158,4 @@ type Event struct {
 	Err  error
 }
 
-func listenUDP(ctx context.Context, addr string) (net.PacketConn, error) {
-	var lc net.ListenConfig
-	return lc.ListenPacket(ctx, "udp", addr)
-}
-
 var errNoAddress = errors.New("no address")

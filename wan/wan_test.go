@@ -14,6 +14,7 @@ import (
 
 	"drship/internal/block"
 	"drship/wan/frame"
+	"drship/wan/packet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -521,7 +522,7 @@ func (p *plug) listen(ctx context.Context, addr string) (net.PacketConn, error) 
 		p.failures--
 		return nil, fmt.Errorf("listen: %w", errPlug)
 	}
-	pc, err := listenUDP(ctx, addr)
+	pc, err := packet.Listen(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,115 @@
+package packet
+
+import (
+	"encoding/binary"
+	"net"
+	"runtime"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	batch     = 2       // pieces taken with one system call; more arrive faster than connections take them
+	pieceSize = 1 << 16 // the largest that UDP_GRO makes
+	oobSize   = 128     // control messages of a piece: ECN, destination, segment size
+)
+
+// Conn is a UDP socket whose packets arrive in runs. It is what quic-go calls an OOBCapablePacketConn with a ReadBatch of
+// its own. Reads are for one goroutine at a time; the rest is as safe as a *net.UDPConn.
+type Conn struct {
+	*net.UDPConn
+	reader *ipv4.PacketConn // of either family, whatever its name
+	pieces [batch]ipv4.Message
+	have   int // pieces that are filled
+	at     int // the piece that is being taken apart
+	off    int // what was taken of it, in bytes
+}
+
+// wrap asks the kernel for runs of packets and for large buffers. Where it does not know UDP_GRO, the socket stays as it is.
+func wrap(udp *net.UDPConn) (net.PacketConn, error) {
+	raw, err := udp.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var gro error
+	err = raw.Control(func(fd uintptr) {
+		gro = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+		// What is refused to an ordinary user is asked for again in the ordinary way, as far as it is allowed.
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer) != nil {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer)
+		}
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer) != nil {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if gro != nil {
+		return udp, nil
+	}
+	c := &Conn{UDPConn: udp, reader: ipv4.NewPacketConn(udp)}
+	for i := range c.pieces {
+		c.pieces[i].Buffers = [][]byte{make([]byte, pieceSize)}
+		c.pieces[i].OOB = make([]byte, oobSize)
+	}
+	return c, nil
+}
+
+// ReadBatch fills ms with packets, at least one, and returns how many. It waits only where nothing is left of the pieces
+// that were read before.
+func (c *Conn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
+	if c.at == c.have {
+		// The connections' goroutines get their turn: quic-go drops silently what a connection has not looked at once more
+		// than 256 packets of it wait.
+		runtime.Gosched()
+		n, err := c.reader.ReadBatch(c.pieces[:], flags)
+		if err != nil {
+			return 0, err
+		}
+		c.have, c.at, c.off = n, 0, 0
+	}
+	n := 0
+	for n < len(ms) && c.at < c.have {
+		c.take(&ms[n])
+		n++
+	}
+	return n, nil
+}
+
+// take copies the next packet of the current piece into m, with the piece's control messages.
+func (c *Conn) take(m *ipv4.Message) {
+	p := &c.pieces[c.at]
+	oob := p.OOB[:p.NN]
+	rest := p.Buffers[0][c.off:p.N]
+	size := len(rest)
+	if s := segmentSize(oob); s > 0 {
+		size = min(s, size)
+	}
+	m.N = copy(m.Buffers[0], rest[:size]) // what is longer than the reader's buffer is no packet of QUIC's
+	m.NN = copy(m.OOB, oob)
+	m.Flags = p.Flags
+	m.Addr = p.Addr
+	c.off += size
+	if c.off >= p.N {
+		c.at++
+		c.off = 0
+	}
+}
+
+// segmentSize is the length in bytes of the packets that a piece is made of, 0 where the kernel does not say: then it
+// is a single packet.
+func segmentSize(oob []byte) int {
+	for len(oob) > 0 {
+		h, body, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			return 0
+		}
+		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(body) >= 4 {
+			return int(binary.NativeEndian.Uint32(body))
+		}
+		oob = rest
+	}
+	return 0
+}
