@@ -13,15 +13,18 @@ SEEDS     ?= 300
 FUZZTIME  ?= 30s
 PROTOCOL  ?=
 
+# The bad line of wan-demo, each way (bench/wan).
+LINE      ?= rate=100M rtt=50ms loss=1%
+
 # Tools that must be there once deps has run as root; elsewhere what is missing is skipped, with a message.
 TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
-PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain
+PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan/tun
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo test unit proofs lint fmt arrows crash sim flaps fuzz bench deps clean
+.PHONY: help build install demo wan-demo test unit proofs lint fmt arrows crash sim flaps fuzz bench deps clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 build: ## the program, one static binary: bin/drship
 	@mkdir -p $(BIN)
@@ -35,6 +38,9 @@ install: build ## into PREFIX (default /usr/local), DRBD's names in PREFIX/lib/d
 
 demo: build ## the main job on loopback, told in a table [IN=path] [KEEP=1] [PROTOCOL=A]
 	@$(GO) run ./bench/demo -binary $(BIN)/drship -in '$(IN)' -keep '$(KEEP)' -protocol '$(or $(PROTOCOL),A)'
+
+wan-demo: build ## the main job over a bad line, as root [LINE='rate=100M rtt=50ms loss=1%'] [IN=path] [PROTOCOL=A]
+	@$(GO) run ./bench/demo -binary $(BIN)/drship -in '$(IN)' -line '$(LINE)' -protocol '$(or $(PROTOCOL),A)'
 
 test: deps lint unit proofs ## everything that proves it, in its short form
 

@@ -1,6 +1,7 @@
 // Demo runs the main job on one machine and prints what happened (make demo): a pair on loopback syncs, takes a real input while other
 // writes go on, loses its primary to SIGKILL in the middle, fails over, is held against what was acknowledged, and
-// grows together again. It needs nothing but Go.
+// grows together again. It needs nothing but Go. With -line (make wan-demo) the pair stands at the two ends of a bad line between network
+// namespaces (bench/wan), which needs root.
 package main
 
 import (
@@ -15,13 +16,17 @@ import (
 	"syscall"
 
 	"drship/bench/pair"
+	"drship/bench/wan/emu"
+	"drship/bench/wan/tun"
 )
 
 func main() {
+	tun.Main()
 	d := demo{out: os.Stdout}
 	flag.StringVar(&d.binary, "binary", "", "the program; built if empty")
 	flag.StringVar(&d.in, "in", "", "the input to replicate; a tar of Go's own source tree if empty")
 	flag.StringVar(&d.protocol, "protocol", "A", "A, B or C")
+	flag.StringVar(&d.settings, "line", "", "settings of a bad line between the two, each way, e.g. rate=100M rtt=50ms loss=1% ("+emu.Settings+"); none if empty")
 	keep := flag.String("keep", "", "1 leaves the pair running and prints how to play with it")
 	flag.Parse()
 	d.keep = *keep != "" && *keep != "0"
@@ -37,9 +42,11 @@ func main() {
 // demo is one run.
 type demo struct {
 	binary, in, protocol string
+	settings             string // of the line; empty: loopback
 	keep                 bool
 	out                  io.Writer
 
+	line  *tun.Line // nil without settings
 	pair  *pair.Pair
 	input input
 	table table
@@ -60,6 +67,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		if d.pair != nil {
 			err = errors.Join(err, d.pair.Close())
 		}
+		if d.line != nil {
+			err = errors.Join(err, d.line.Close())
+		}
 		if err != nil {
 			d.say("\nwhat is left of it: %s", dir)
 			return
@@ -74,6 +84,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return fmt.Errorf("initial sync: %w", err)
 	}
 	if err := d.mainJob(ctx); err != nil {
+		return err
+	}
+	if err := d.lineRow(); err != nil {
 		return err
 	}
 	d.table.print(d.out)
@@ -103,15 +116,57 @@ func (d *demo) prepare(ctx context.Context, dir string) error {
 	}
 	d.input = in
 	size := max(int64(1<<30), in.size+scribble+slack)
-	d.pair, err = pair.New(pair.Options{
+	o := pair.Options{
 		Binary: d.binary, Dir: dir, Sizes: []int64{size}, Protocol: d.protocol,
 		Net: pair.QuickTiming(), Detached: d.keep,
-	})
-	if err != nil {
+	}
+	where := "on loopback"
+	if d.settings != "" {
+		if where, err = d.openLine(&o); err != nil {
+			return err
+		}
+	}
+	if d.pair, err = pair.New(o); err != nil {
 		return err
 	}
-	d.say("a pair on loopback: alice and bob, a volume of %s each, protocol %s, in %s", bytesText(size), d.protocol, dir)
+	d.say("a pair %s: alice and bob, a volume of %s each, protocol %s, in %s", where, bytesText(size), d.protocol, dir)
 	d.say("input: %s, %s", in.name, bytesText(in.size))
+	return nil
+}
+
+// openLine stands the pair at the ends of a bad line, and tells which.
+func (d *demo) openLine(o *pair.Options) (where string, err error) {
+	if d.keep {
+		return "", errors.New("a pair over a line cannot be kept: the line ends with the demo")
+	}
+	if err := tun.Available(); err != nil {
+		return "", err
+	}
+	var p emu.Params
+	if err := p.SetAll(d.settings); err != nil {
+		return "", err
+	}
+	if d.line, err = tun.Start(tun.Config{Link: [2]emu.Params{p, p}, Seed: 1}); err != nil {
+		return "", err
+	}
+	o.Over(d.line)
+	return "in two network namespaces, each way " + p.String(), nil
+}
+
+// lineRow tells what the line did to the packets of both directions.
+func (d *demo) lineRow() error {
+	if d.line == nil {
+		return nil
+	}
+	var in, lost, full uint64
+	for _, way := range []tun.Direction{tun.AtoB, tun.BtoA} {
+		c, _, err := d.line.Look(way)
+		if err != nil {
+			return err
+		}
+		in, lost, full = in+c.In, lost+c.DroppedLoss, full+c.DroppedQueue
+	}
+	d.table.row("packets on the line, all in all", "%d; lost %d, too many for its queue %d", in, lost, full)
 	return nil
 }
 

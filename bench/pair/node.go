@@ -79,7 +79,11 @@ func (n *Node) Launch() error {
 	if n.pair.o.Detached {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	}
-	if err := cmd.Start(); err != nil {
+	spawn := n.pair.o.Spawn
+	if spawn == nil {
+		spawn = func(_ string, daemon *exec.Cmd) error { return daemon.Start() }
+	}
+	if err := spawn(n.Name, cmd); err != nil {
 		return fmt.Errorf("start daemon of %s: %w", n.Name, err)
 	}
 	p := &process{cmd: cmd, done: make(chan struct{})}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 
@@ -43,6 +44,9 @@ type Options struct {
 	Link *relay.Link // stand a relay between the two nodes, which starts so; nil: they meet directly
 	Seed uint64      // of the relay
 	Tap  func(relay.Direction, []byte)
+
+	Addresses []netip.AddrPort                          // where each node listens; nil: free loopback addresses
+	Spawn     func(node string, daemon *exec.Cmd) error // starts a daemon's process; nil: daemon.Start()
 
 	StateDir func(node string) string                 // where a node keeps its state; nil: inside Dir
 	Backing  func(node string, volume int) string     // where a node's disk is; nil: a file inside Dir
@@ -80,8 +84,14 @@ func New(o Options) (*Pair, error) {
 		p.Nodes = append(p.Nodes, n)
 	}
 	var err error
-	if p.address, err = freeAddresses(len(o.Nodes)); err != nil {
+	if p.address = o.Addresses; p.address == nil {
+		p.address, err = freeAddresses(len(o.Nodes))
+	}
+	if err != nil {
 		return nil, err
+	}
+	if len(p.address) != len(o.Nodes) {
+		return nil, fmt.Errorf("%d addresses for %d nodes", len(p.address), len(o.Nodes))
 	}
 	if o.Link != nil {
 		if err := p.startRelay(); err != nil {
