@@ -8,6 +8,7 @@ import (
 
 	"drship/internal/block"
 	"drship/internal/state"
+	"drship/receiver"
 	"drship/wan/frame"
 )
 
@@ -36,8 +37,21 @@ func (r *Resource) becomeTarget(s *session, m *frame.StreamStart) error {
 		r.mu.Lock()
 		s.run = run
 		r.mu.Unlock()
+		s.work.Go(func() { s.watchRun(run) })
 	}
 	return nil
+}
+
+// watchRun ends the session when the target half has failed: the peer may have nothing to send for a long time, and would wait
+// for acknowledgements that nobody gives.
+func (s *session) watchRun(run *receiver.Run) {
+	select {
+	case <-run.Done():
+		if err := run.Err(); !errors.Is(err, receiver.ErrStopped) && s.ctx.Err() == nil {
+			s.end(fmt.Errorf("replicate from %s: %w", s.peer.name, err))
+		}
+	case <-s.ctx.Done():
+	}
 }
 
 // StreamStarted takes over identifiers and disk states. What this side wrote itself is in the source's bitmap by now, or the
