@@ -3,6 +3,7 @@
 //
 //	node.go      the node: start, reload, stop
 //	resource.go  one resource: what it holds, up and down, attach and detach
+//	setup.go     what runs and what the configuration asks for; adjust.go leads from one to the other, options.go changes it for now
 //	meta.go      what a resource remembers durably, and its generation identifiers
 //	network.go   the endpoint and the sessions of a resource
 //	session.go   one session: the loops that read its lanes
@@ -231,13 +232,15 @@ func (n *Node) reloads(ctx context.Context) {
 		case <-n.env.Reload:
 			if err := n.reload(ctx); err != nil {
 				n.log.Error("configuration was not read again; the old one stays in force", "err", err)
+				continue
 			}
+			n.log.Info("configuration was read again", "resources", len(n.all()))
 		}
 	}
 }
 
-// reload reads the configuration again. New resources appear, those that are gone and down disappear; options of
-// resources that run take effect at their next connect or attach.
+// reload reads the configuration again. New resources appear, those that are gone and down disappear; what runs goes on as it was set up
+// (setup.go) until adjust, attach or connect.
 func (n *Node) reload(ctx context.Context) error {
 	cfg, err := n.env.LoadConfig()
 	if err != nil {
@@ -270,7 +273,6 @@ func (n *Node) reload(ctx context.Context) error {
 	}
 	n.config, n.resources = cfg, next
 	n.sized()
-	n.log.Info("configuration was read again", "resources", len(next))
 	n.changed()
 	return nil
 }

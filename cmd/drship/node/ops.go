@@ -17,11 +17,7 @@ func (r *Resource) Attach(ctx context.Context) error {
 	if r.attachment() != nil {
 		return state.Refused(state.ErrDiskConfigured, "")
 	}
-	if err := r.attach(ctx); err != nil {
-		return err
-	}
-	r.renegotiate(nil)
-	return nil
+	return r.attachAgain(ctx)
 }
 
 // Detach closes the disks. Peers that are connected stay so, and see this side Diskless.

@@ -72,19 +72,6 @@ func (r *Resource) lineRate(s *session) int64 {
 	return schedule.At(time.Now())
 }
 
-// setTempRate sets the rate of resyncs until the next adjust; 0 ends that.
-func (r *Resource) setTempRate(rate int64) {
-	r.mu.Lock()
-	r.tempRate = rate
-	r.mu.Unlock()
-	for _, s := range r.sessions() {
-		if src := s.currentSource(); src != nil {
-			src.stream.Wake()
-		}
-	}
-	r.node.changed()
-}
-
 // dependencies holds the resyncs that are to come after another resource's, and lets them go once that is done.
 func (n *Node) dependencies() {
 	for _, r := range n.all() {

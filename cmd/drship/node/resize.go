@@ -32,33 +32,37 @@ func verbResize(ctx context.Context, r *Resource, q *control.Request) ([]string,
 		return nil, err
 	}
 	defer release()
+	return nil, r.resizeVolumes(ctx, q.Volume, wanted, q.Yes("assume-clean"))
+}
+
+// resizeVolumes grows one volume, or all, to a size, or to what their disks offer. Called with the token held.
+func (r *Resource) resizeVolumes(ctx context.Context, volume int, wanted int64, clean bool) error {
 	r.mu.Lock()
 	local, peers := r.viewsLocked()
 	a := r.att
 	r.mu.Unlock()
 	if f := state.MayResize(local, peers); f != nil {
-		return nil, f
+		return f
 	}
-	clean := q.Yes("assume-clean")
 	grown := false
 	for i, v := range a.meta.Volumes {
-		if q.Volume != control.AnyVolume && int(v.Volume) != q.Volume {
+		if volume != control.AnyVolume && int(v.Volume) != volume {
 			continue
 		}
 		changed, err := r.resizeVolume(ctx, a, i, wanted, clean)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		grown = grown || changed
 	}
 	if !grown {
-		return nil, nil
+		return nil
 	}
 	if clean {
 		r.broadcastState()
-		return nil, nil
+		return nil
 	}
-	return nil, r.resyncGrown(a)
+	return r.resyncGrown(a)
 }
 
 // resizeVolume grows volume i everywhere. It reports whether there was something to do.

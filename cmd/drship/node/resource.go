@@ -33,9 +33,12 @@ type Resource struct {
 
 	ops chan struct{} // holds one token: who has it may change the resource
 
-	mu       sync.Mutex // guards what follows
-	cfg      *config.Resource
+	mu       sync.Mutex       // guards what follows
+	cfg      *config.Resource // what runs; see setup.go
 	host     *config.Host
+	file     *config.Resource // as it was read last
+	fileHost *config.Host
+	whole    *config.Resource // the file that cfg was taken from as a whole
 	peers    []*peer
 	role     state.Role
 	wanted   bool        // a promotion of ours is under way: a peer's is refused
@@ -87,32 +90,13 @@ func newResource(n *Node, rc *config.Resource) (*Resource, error) {
 	return r, nil
 }
 
-// reconfigure takes over a configuration that was read again.
-func (r *Resource) reconfigure(rc *config.Resource) error {
-	host, err := rc.Local(r.node.env.Node)
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cfg, r.host, r.tempRate = rc, host, 0
-	var peers []*peer
-	for _, pc := range rc.Peers(r.node.env.Node) {
-		p := r.peerLocked(pc.Host.Name)
-		if p == nil {
-			p = &peer{name: pc.Host.Name, conn: state.StandAlone}
-		}
-		p.cfg = pc
-		peers = append(peers, p)
-	}
-	r.peers = peers
-	return nil
-}
-
 // acquire takes the token of changes; the returned function gives it back.
 func (r *Resource) acquire(ctx context.Context) (func(), error) {
 	select {
 	case <-r.ops:
+		r.mu.Lock()
+		r.freshenLocked()
+		r.mu.Unlock()
 		return func() { r.ops <- struct{}{} }, nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("another change is under way: %w", ctx.Err())
@@ -154,9 +138,13 @@ func (r *Resource) Up(ctx context.Context) error {
 	}
 	defer release()
 	if r.attachment() == nil {
+		r.take(partDisk)
 		if err := r.attach(ctx); err != nil {
 			return err
 		}
+	}
+	if err := r.refreshNet(); err != nil {
+		return err
 	}
 	return r.connect(ctx, nil, connectOptions{})
 }

@@ -64,14 +64,14 @@ var verbs = map[string]verb{
 	"invalidate-remote": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
 		return nil, r.invalidateRemote(ctx, peerNames(q))
 	},
-	"verify": verbVerify,
-	"disk-options": func(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
-		rate, err := number(q, "resync-rate")
-		if err == nil {
-			r.setTempRate(rate)
-		}
-		return nil, err
-	},
+	"verify":              verbVerify,
+	"disk-options":        verbDiskOptions,
+	"peer-device-options": verbDiskOptions,
+	"net-options":         verbNetOptions,
+	"resource-options":    verbResourceOptions,
+	"syncer":              verbSyncer,
+	"adjust":              verbAdjust,
+	"show":                verbShow,
 	"pause-sync": func(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
 		return nil, r.pauseSync(true, q.Yes("keep"))
 	},
@@ -107,19 +107,14 @@ var verbs = map[string]verb{
 
 // Do implements control.API.
 func (n *Node) Do(ctx context.Context, q control.Request) (control.Reply, error) {
-	if q.Verb == "adjust" {
-		if err := n.reload(ctx); err != nil {
-			return control.Reply{}, err
-		}
+	if err := n.refresh(ctx, &q); err != nil {
+		return control.Reply{}, err
 	}
 	rs, err := n.named([]string{q.Resource})
 	if err != nil {
 		return control.Reply{}, err
 	}
 	v, ok := verbs[q.Verb]
-	if q.Verb == "adjust" {
-		v, ok = verbs["up"], true
-	}
 	if !ok {
 		return control.Reply{}, &control.Error{What: q.Verb, Text: "this node does not support the verb", Exit: control.ExitRefused}
 	}
@@ -262,6 +257,9 @@ func (r *Resource) connectVerb(ctx context.Context, names []string, o connectOpt
 	}
 	if down == 0 && once { // as DRBD has it
 		return state.Refused(state.ErrLocalAddr, "")
+	}
+	if err := r.refreshNet(); err != nil {
+		return err
 	}
 	return r.connect(ctx, names, o)
 }

@@ -18,9 +18,10 @@ type request struct {
 	short   string
 	long    string
 	example string
-	flags   func(*pflag.FlagSet)          // options; each that is given travels by its name
-	check   func(map[string]string) error // refuses options that do not go together; nil for none
-	offline bool                          // may be done without a daemon
+	flags   func(*pflag.FlagSet)             // options; each that is given travels by its name
+	check   func(map[string]string) error    // refuses options that do not go together; nil for none
+	remark  func(map[string]string) []string // what to say on the error output of options that are accepted; nil for nothing
+	offline bool                             // may be done without a daemon
 	hidden  bool
 }
 
@@ -51,6 +52,11 @@ func (a *app) command(r request) *cobra.Command {
 		if r.check != nil {
 			if err := r.check(options); err != nil {
 				return &usageError{err: err, command: cmd.CommandPath()}
+			}
+		}
+		if r.remark != nil {
+			for _, line := range r.remark(options) {
+				fmt.Fprintf(a.deps.Stderr, "%s\n", line)
 			}
 		}
 		send := a.do

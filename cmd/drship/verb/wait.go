@@ -142,10 +142,15 @@ func (w waitVerb) judge(rs []face.Resource, targets []target, afterSplit bool) (
 			}
 		}
 		if !found && t.resource != control.All {
-			return "", &control.Error{Code: state.ErrResourceUnknown, What: t.resource, Text: state.CodeText(state.ErrResourceUnknown), Hint: "bring it up: drship up " + t.resource}
+			return "", notUp(t.resource)
 		}
 	}
 	return missing, nil
+}
+
+// notUp is the refusal of a verb that looks at what runs.
+func notUp(resource string) error {
+	return &control.Error{Code: state.ErrResourceUnknown, What: resource, Text: state.CodeText(state.ErrResourceUnknown), Hint: "bring it up: drship up " + resource}
 }
 
 // standAlone says that waiting is in vain. DRBD's exit code for it is that of a wait that ran out of time.
