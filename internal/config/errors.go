@@ -29,6 +29,8 @@ type Error struct {
 	Nearest string // the known name nearest to an unknown one, "" if none is near
 	Related []Note // other places that take part
 	Syntax  bool   // the text cannot be parsed; else it can, and says something impossible
+
+	parse *parseError // how drbdadm tells it, nil where it is no matter of tokens
 }
 
 // Note is a remark about another place.

@@ -9,7 +9,11 @@ import (
 
 // Load reads the configuration at path with all that it includes, merges and checks it. An error is an ErrorList
 // (each an *Error with file, line and column) where the text is at fault; else it wraps the error of the file system.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return LoadTest(path, "", "") }
+
+// LoadTest is Load with the file test read as if it were included at the end of path, and the file exclude left out
+// wherever it is included. Both may be "".
+func LoadTest(path, test, exclude string) (*Config, error) {
 	text, err := readFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -18,7 +22,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, text, ParseOptions{Open: readFile, Glob: filepath.Glob, Addresses: addrs})
+	return Parse(path, text, ParseOptions{Open: readFile, Glob: filepath.Glob, Addresses: addrs, Test: test, Exclude: exclude})
 }
 
 // readFile reads a file up to the bound that the parser refuses; a device that never ends costs no more than that.

@@ -36,6 +36,8 @@ type ParseOptions struct {
 	Glob func(pattern string) ([]string, error)
 	// Addresses are the machine's IP addresses; they tell which floating host is the local one.
 	Addresses []string
+	// Test is read behind everything else; Exclude is not read where it is included. "" for none.
+	Test, Exclude string
 }
 
 // parser reads one configuration. After a syntax error it is dead: every token is the end of the file, so that all
@@ -56,6 +58,12 @@ type parser struct {
 func Parse(name string, text []byte, o ParseOptions) (*Config, error) {
 	p := &parser{o: o, cfg: &Config{Path: name, addrs: o.Addresses, byName: map[string]*Resource{}}, opened: map[string]bool{}}
 	p.file(name, text)
+	if o.Test != "" && !p.dead {
+		at := Pos{File: o.Test, Line: 1, Col: 1}
+		if more, ok := p.open(at, o.Test); ok {
+			p.file(o.Test, more)
+		}
+	}
 	if len(p.errs) == 0 {
 		p.finish()
 	}
@@ -150,6 +158,8 @@ func (p *parser) include() {
 // open reads an included file, unless it was read before: a file that two patterns match counts once.
 func (p *parser) open(at Pos, name string) ([]byte, bool) {
 	switch {
+	case p.o.Exclude != "" && filepath.Clean(name) == filepath.Clean(p.o.Exclude):
+		return nil, false
 	case p.opened[filepath.Clean(name)]:
 		p.warn(at, "include "+name+": read already, not read again")
 		return nil, false
@@ -231,17 +241,28 @@ func (p *parser) warn(pos Pos, text string) {
 
 // expected ends reading with DRBD's wording.
 func (p *parser) expected(what string) {
-	p.fail(p.tok.pos, "%s expected, but got %s", what, p.tok.describe())
+	short, _, _ := strings.Cut(what, " behind ")
+	p.failAt(p.tok, afterToken(strings.Trim(short, "'"), p.tok, false), "%s expected, but got %s", what, p.tok.describe())
+}
+
+// failAt is fail for a token that stands where another should.
+func (p *parser) failAt(t token, parse *parseError, format string, args ...any) {
+	if p.dead {
+		return
+	}
+	p.fail(t.pos, format, args...)
+	p.errs[len(p.errs)-1].parse = parse
 }
 
 // unknown notes a keyword that does not belong where it stands, and skips its statement.
 func (p *parser) unknown(t token, where string, known []string) {
+	expected, numbered := expectedIn(where, known)
 	if t.kind != tokWord {
-		p.fail(t.pos, "'%s' expected, but got %s", strings.Join(known, " | "), t.describe())
+		p.failAt(t, afterToken(expected, t, numbered), "'%s' expected, but got %s", strings.Join(known, " | "), t.describe())
 		return
 	}
 	e := p.errorf(t.pos, "unknown keyword '%s' %s", t.text, where)
-	e.Nearest, e.Syntax = nearest(t.text, known), true
+	e.Nearest, e.Syntax, e.parse = nearest(t.text, known), true, afterToken(expected, t, numbered)
 	p.next()
 	p.skipStatement()
 }

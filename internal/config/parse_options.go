@@ -69,12 +69,13 @@ func (p *parser) option(section string, w *Written) {
 // before it, and reading ends.
 func (p *parser) unknownOption(section string, name token) {
 	if p.tok.kind == tokOpen || contains([]string{"on", "resource", "volume", "connection", "floating"}, name.text) {
-		p.fail(name.pos, "an option keyword of section '%s' expected, but got '%s' (is a '}' missing before it?)", section, name.text)
+		p.failAt(name, afterToken("an option keyword", name, false), "an option keyword of section '%s' expected, but got '%s' (is a '}' missing before it?)", section, name.text)
 		return
 	}
 	ix := index()
 	e := p.errorf(name.pos, "unknown option '%s' in section '%s'", name.text, section)
-	e.Syntax = true
+	expected, _ := expectedIn("in section '"+section+"'", []string{"an option keyword"})
+	e.Syntax, e.parse = true, afterToken(expected, name, false)
 	e.Nearest = nearest(name.text, ix.names(section))
 	if in := ix.sectionsWith(name.text); len(in) > 0 {
 		e.Nearest = ""
@@ -99,7 +100,8 @@ func (p *parser) optionValue(section string, name token) (string, Pos, bool) {
 		many = true
 	}
 	if len(words) > 1 && !many {
-		p.errorf(words[1].pos, "';' expected, but got %s", words[1].describe()).Syntax = true
+		e := p.errorf(words[1].pos, "';' expected, but got %s", words[1].describe())
+		e.Syntax, e.parse = true, afterToken(";", words[1], true)
 		return "", name.pos, false
 	}
 	texts := make([]string, len(words))
@@ -129,7 +131,8 @@ func (p *parser) put(section string, name token, value string, at Pos, w *Writte
 	}
 	if value == "" {
 		if o.Kind != Bool && section != "plugin" {
-			p.errorf(name.pos, "option '%s' needs a value", name.text).Syntax = true
+			e := p.errorf(name.pos, "option '%s' needs a value", name.text)
+			e.Syntax, e.parse = true, afterToken("TK_STRING | TK_INTEGER", token{kind: tokSemi, text: ";"}, true)
 			return
 		}
 		value = "yes"

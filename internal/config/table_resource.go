@@ -48,9 +48,9 @@ func startupOptions() []Option {
 		span("startup", "outdated-wfc-timeout", "0", 0, 300000, time.Second, "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.OutdatedWFCTimeout }).
 			does("the same, where the peer is known to be outdated"),
 		yesNoOption("startup", "wait-after-sb", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.WaitAfterSB }).
-			later("go on waiting after a split brain"),
+			does("drbdadm's wait-connect and wait-con-int go on waiting for a peer that a split brain has cut off"),
 		yesNoOption("startup", "stacked-timeouts", "no", "8.3 8.4 9").to(func(v *sections) any { return &v.Startup.StackedTimeouts }).
-			later("stacked resources wait by their own timeouts"),
+			does("drbdadm's wait-connect and wait-con-int give a stacked resource its own timeouts; no: twice connect-int"),
 		Option{Section: "startup", Name: "become-primary-on", Kind: Words, In: "8.3 8.4"}.to(func(v *sections) any { return &v.Startup.BecomePrimaryOn }).
 			does("the host that is promoted at its start; ignored by 9"),
 	}
@@ -98,7 +98,7 @@ func globalOptions() []Option {
 		number("global", "minor-count", "32", 1, 255, '1', "", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Global.MinorCount }).
 			inert("there is no kernel module to size"),
 		span("global", "dialog-refresh", "1", 0, 600, time.Second, "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Global.DialogRefresh }).
-			later("redraw interval of wait-con-int"),
+			does("redraw interval of wait-con-int's dialogue"),
 		yesNoOption("global", "disable-ip-verification", "no", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Global.DisableIPVerify }).
 			does("drship never calls ip or ifconfig"),
 		yesNoOption("global", "udev-always-use-vnr", "no", "8.4 9").to(func(v *sections) any { return &v.Global.UdevAlwaysUseVNR }).

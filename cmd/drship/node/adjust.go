@@ -18,7 +18,7 @@ func (n *Node) refresh(ctx context.Context, q *control.Request) error {
 	if !fromFile[q.Verb] {
 		return nil
 	}
-	if file := q.Options["config-file"]; file != "" && !sameFile(file, n.env.ConfigFile) {
+	if file := q.Options["follow"]; file != "" && !sameFile(file, n.env.ConfigFile) {
 		return &control.Error{What: file, Text: "the daemon follows " + n.env.ConfigFile, Exit: control.ExitRefused,
 			Hint: "a file of its own goes with commands that only look: dump, sh-*, and anything with --dry-run"}
 	}

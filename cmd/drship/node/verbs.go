@@ -38,8 +38,11 @@ var verbs = map[string]verb{
 	},
 	"up":   func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Up(ctx) },
 	"down": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Down(ctx) },
-	"attach": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
-		return nil, r.Attach(ctx)
+	"attach": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+		if err := r.Attach(ctx); err != nil {
+			return nil, err
+		}
+		return verbDiskOptions(ctx, r, q) // those that were given with it
 	},
 	"detach": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return nil, r.Detach(ctx)
@@ -72,6 +75,17 @@ var verbs = map[string]verb{
 	"syncer":              verbSyncer,
 	"adjust":              verbAdjust,
 	"show":                verbShow,
+	"new-resource":        verbNewResource,
+	"new-minor":           verbNewMinor,
+	"del-minor":           verbDelMinor,
+	"del-resource":        verbDelResource,
+	"new-peer":            verbNewPeer,
+	"del-peer":            verbDisconnect,
+	"new-path":            verbNothing,
+	"del-path":            verbDelPath,
+	"check-resize":        verbNothing,
+	"peer-role":           verbPeerRole,
+	"run-handler":         verbRunHandler,
 	"pause-sync": func(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
 		return nil, r.pauseSync(true, q.Yes("keep"))
 	},
@@ -227,13 +241,14 @@ func onlyVolume(s face.Resource, volume int) face.Resource {
 
 func verbConnect(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
 	o := connectOptions{discard: q.Yes("discard-my-data"), tentative: q.Yes("tentative")}
-	if err := r.connectVerb(ctx, peerNames(q), o, q.Yes("once")); err != nil || !o.tentative {
+	if err := r.connectVerb(ctx, q, o); err != nil || !o.tentative {
 		return nil, err
 	}
 	return r.awaitTrial(ctx, peerNames(q))
 }
 
-func (r *Resource) connectVerb(ctx context.Context, names []string, o connectOptions, once bool) error {
+func (r *Resource) connectVerb(ctx context.Context, q *control.Request, o connectOptions) error {
+	names, once := peerNames(q), q.Yes("once")
 	release, err := r.acquire(ctx)
 	if err != nil {
 		return err
@@ -260,6 +275,11 @@ func (r *Resource) connectVerb(ctx context.Context, names []string, o connectOpt
 	}
 	if err := r.refreshNet(); err != nil {
 		return err
+	}
+	if len(given(q, "net")) > 0 {
+		if err := r.changeNet(ctx, q.Peer, nil, func() error { return r.setNetLocked(q) }); err != nil {
+			return err
+		}
 	}
 	return r.connect(ctx, names, o)
 }

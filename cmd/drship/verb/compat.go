@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"drship/cmd/drship/control"
@@ -33,6 +34,7 @@ type compat struct {
 	config  *config.Config // nil until load
 
 	dry, verbose bool
+	ownConfig    bool   // a file was named on the command line
 	verb         string // of drship
 	options      []string
 	usageExit    int
@@ -61,6 +63,19 @@ func (c *compat) load() error {
 	c.node = a.node
 	cfg, err := a.loadConfig(nil)
 	c.config = cfg
+	return c.noFile(err)
+}
+
+// noFile puts the absence of the configuration in DRBD's words: of the usual one, and of one that was named.
+func (c *compat) noFile(err error) error {
+	switch {
+	case c.node.ConfigFile == "":
+		return &control.Error{Text: "Can not open '/etc/drbd.conf': No such file or directory", Exit: exitConfig}
+	case errors.Is(err, fs.ErrNotExist) && c.ownConfig:
+		return &control.Error{Text: "Can not open '" + c.node.ConfigFile + "'.", Exit: exitHard}
+	case errors.Is(err, fs.ErrNotExist):
+		return &control.Error{Text: "Can not open '" + c.node.ConfigFile + "': No such file or directory", Exit: exitConfig}
+	}
 	return err
 }
 
@@ -112,6 +127,10 @@ func (c *compat) report(err error) int {
 		return worst
 	}
 	_, hint, code := explain(c.program, err)
+	if wrong, ok := errors.AsType[config.ErrorList](err); ok {
+		fmt.Fprintln(c.deps.Stderr, wrong.DRBD())
+		return code
+	}
 	e, ok := errors.AsType[*control.Error](err)
 	switch {
 	case ok && (e.Code != 0 || e.Exit == exitMetadata):

@@ -1,13 +1,13 @@
 package verb
 
 import (
+	"context"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"drship/cmd/drship/control"
 	"drship/internal/config"
+	"drship/internal/setup"
 )
 
 // calls lists the calls of the lower programs that drbdadm 8.4 would make for a verb on a resource: what --dry-run prints. Nothing calls them here.
@@ -16,119 +16,135 @@ func (c *compat) calls(verb string, r *config.Resource, t target) []string {
 	if err != nil {
 		return nil
 	}
+	want := c.restricted(setup.Of(r, host, r.Peers(c.node.Node)), t)
+	by := setup.Caller{Setup: backend, Meta: "drbdmeta", Resource: r.Name}
 	options := ""
 	for _, o := range c.options {
 		options += " " + o
 	}
-	var lines []string
-	volumes := slices.DeleteFunc(slices.Clone(host.Volumes), func(v *config.Volume) bool {
-		return t.volume != control.AnyVolume && int(v.Number) != t.volume
-	})
-	minors := func(command string) {
-		for _, v := range volumes {
-			lines = append(lines, fmt.Sprintf("%s %s %d%s", backend, command, v.Minor, options))
-		}
-	}
 	switch verb {
 	case "up", "adjust":
-		lines = append(lines, backend+" new-resource "+r.Name)
-		for _, v := range volumes {
-			lines = append(lines, fmt.Sprintf("%s new-minor %s %d %d", backend, r.Name, v.Minor, v.Number))
-		}
-		lines = append(lines, c.attachCalls(r, volumes)...)
-		lines = append(lines, c.connectCalls("connect", r, t, "")...)
+		return planCalls(by, nil, &want)
 	case "attach":
-		lines = c.attachCalls(r, volumes)
-	case "create-md", "apply-al", "dump-md", "wipe-md", "get-gi", "show-gi":
-		for _, v := range volumes {
-			lines = append(lines, meta(v)+" "+verb+options)
+		return stepCalls(by, setup.Attach, &want, options)
+	case "connect":
+		return stepCalls(by, setup.Connect, &want, options)
+	case "disconnect":
+		return stepCalls(by, setup.Disconnect, &want, options)
+	case "new-resource":
+		return stepCalls(by, setup.NewResource, &want, options)
+	case "new-minor":
+		return stepCalls(by, setup.NewMinor, &want, options)
+	case "syncer":
+		return slices.Concat(stepCalls(by, setup.ResourceOptions, &want, ""), stepCalls(by, setup.DiskOptions, &want, ""), stepCalls(by, setup.NetOptions, &want, ""))
+	case "create-md", "apply-al", "dump-md", "wipe-md", "get-gi", "show-gi", "set-gi":
+		return perVolume(&want, func(v *setup.Volume) string { return by.MetaHead(v) + " " + verb + options })
+	case "down", "status", "resource-options":
+		return []string{backend + " " + verb + " " + r.Name + options}
+	case "net-options":
+		return perPeer(&want, func(p *setup.Peer) string { return backend + " net-options " + p.Ends() + options })
+	case "new-peer", "del-peer", "new-path", "del-path", "forget-peer":
+		return perPeer(&want, func(p *setup.Peer) string { return nineCall(verb, r.Name, p) + options })
+	case "resize":
+		return append(perVolume(&want, func(v *setup.Volume) string { return fmt.Sprintf("%s resize %d%s", backend, v.Minor, options) }), c.calls("check-resize", r, t)...)
+	case "check-resize", "wait-con-int", "run-handler":
+		if verb == "wait-con-int" {
+			verb = "wait-connect"
 		}
-	case "connect", "disconnect":
-		lines = c.connectCalls(verb, r, t, options)
-	case "down", "status", "wait-connect", "wait-sync":
-		lines = []string{backend + " " + verb + " " + r.Name + options}
-	default:
-		minors(verb)
+		options = ""
 	}
-	return lines
+	return perVolume(&want, func(v *setup.Volume) string { return fmt.Sprintf("%s %s %d%s", backend, verb, v.Minor, options) })
 }
 
-// meta is the head of a call of drbdmeta.
-func meta(v *config.Volume) string { return fmt.Sprintf("drbdmeta %d v08 %s", v.Minor, metaDisk(v)) }
-
-// metaDisk is where a volume's metadata is in DRBD's eyes: the device, and the slot or the word for it.
-func metaDisk(v *config.Volume) string {
-	switch {
-	case v.MetaDisk == "" || v.MetaDisk == "internal":
-		return v.Disk + " internal"
-	case v.MetaIndex >= 0:
-		return v.MetaDisk + " " + strconv.Itoa(v.MetaIndex)
+// nineCall is a call that only DRBD 9 has.
+func nineCall(verb, resource string, p *setup.Peer) string {
+	call := fmt.Sprintf("drbdsetup %s %s %d", verb, resource, p.NodeID)
+	switch verb {
+	case "new-peer":
+		call += " --_name=" + p.Name
+		for _, o := range p.Net {
+			call += " --" + o.Name + "=" + o.Value
+		}
+	case "new-path", "del-path":
+		call += " " + p.Ends()
 	}
-	return v.MetaDisk + " flex-external"
+	return call
 }
 
-func (c *compat) attachCalls(r *config.Resource, volumes []*config.Volume) []string {
+// restricted leaves the volume and the peer that a target means.
+func (c *compat) restricted(s setup.Resource, t target) setup.Resource {
+	s.Volumes = slices.DeleteFunc(s.Volumes, func(v setup.Volume) bool { return t.volume != control.AnyVolume && int(v.Number) != t.volume })
+	s.Peers = slices.DeleteFunc(s.Peers, func(p setup.Peer) bool { return t.peer != "" && p.Name != t.peer })
+	return s
+}
+
+// planCalls are the calls of adjust.
+func planCalls(by setup.Caller, running, want *setup.Resource) []string {
 	var lines []string
-	for _, v := range volumes {
-		if v.Diskless() {
-			continue
-		}
-		lines = append(lines, meta(v)+" apply-al",
-			fmt.Sprintf("%s attach %d %s %s%s", backend, v.Minor, v.Disk, metaDisk(v), settings(c.config.Common.Disk, r.Written.Disk, v.Written.Disk)))
+	for _, s := range setup.Plan(running, *want) {
+		lines = append(lines, by.Calls(s, want)...)
 	}
 	return lines
 }
 
-func (c *compat) connectCalls(command string, r *config.Resource, t target, options string) []string {
+// stepCalls are the calls of one kind of step on everything that it can be made on. Options go behind the last word of each.
+func stepCalls(by setup.Caller, kind setup.Kind, want *setup.Resource, options string) []string {
 	var lines []string
-	for _, p := range r.Peers(c.node.Node) {
-		if t.peer != "" && !slices.Contains(p.Host.Names, t.peer) {
-			continue
-		}
-		ends := endpoint(p.Local) + " " + endpoint(p.Remote)
-		if command == "disconnect" {
-			lines = append(lines, backend+" disconnect "+ends+options)
-			continue
-		}
-		lines = append(lines, fmt.Sprintf("%s connect %s %s%s%s", backend, r.Name, ends, settings(c.config.Common.Net, r.Written.Net), options))
+	add := func(s setup.Step) {
+		calls := by.Calls(s, want)
+		calls[len(calls)-1] += options
+		lines = append(lines, calls...)
 	}
-	return lines
-}
-
-func endpoint(a config.Address) string { return a.Family + ":" + a.HostPort() }
-
-// settings are options as they go into a call, those of inner sections over those of outer ones.
-func settings(levels ...[]config.Setting) string {
-	var merged []config.Setting
-	for _, level := range levels {
-		for _, s := range level {
-			if i := slices.IndexFunc(merged, func(m config.Setting) bool { return m.Name == s.Name }); i >= 0 {
-				merged[i] = s
-				continue
+	switch kind {
+	case setup.Attach, setup.NewMinor, setup.DiskOptions:
+		for i := range want.Volumes {
+			if v := &want.Volumes[i]; v.Disk != "" || kind == setup.NewMinor {
+				add(setup.Step{Kind: kind, Volume: v})
 			}
-			merged = append(merged, s)
 		}
+	case setup.Connect, setup.Disconnect, setup.NetOptions:
+		for i := range want.Peers {
+			add(setup.Step{Kind: kind, Peer: &want.Peers[i]})
+		}
+	default:
+		add(setup.Step{Kind: kind})
 	}
-	slices.SortStableFunc(merged, func(a, b config.Setting) int { return rank(a.Name) - rank(b.Name) })
-	text := ""
-	for _, s := range merged {
-		text += " --" + s.Name + "=" + s.Value
-	}
-	return text
+	return lines
 }
 
-// callOrder is the order in which 8.4 passes options to attach and to connect; others follow in the order of the file.
-var callOrder = strings.Fields(`
-	size max-bio-bvecs on-io-error fencing disk-barrier disk-flushes disk-drain md-flushes resync-rate resync-after al-extents al-updates
-	discard-zeroes-if-aligned disable-write-same c-plan-ahead c-delay-target c-fill-target c-max-rate c-min-rate disk-timeout read-balancing
-	rs-discard-granularity
-	protocol timeout max-epoch-size max-buffers unplug-watermark connect-int ping-int sndbuf-size rcvbuf-size ko-count allow-two-primaries
-	cram-hmac-alg shared-secret after-sb-0pri after-sb-1pri after-sb-2pri always-asbp rr-conflict ping-timeout data-integrity-alg tcp-cork
-	on-congestion congestion-fill congestion-extents csums-alg csums-after-crash-only verify-alg use-rle socket-check-timeout`)
-
-func rank(option string) int {
-	if i := slices.Index(callOrder, option); i >= 0 {
-		return i
+func perVolume(want *setup.Resource, call func(*setup.Volume) string) []string {
+	var lines []string
+	for i := range want.Volumes {
+		lines = append(lines, call(&want.Volumes[i]))
 	}
-	return len(callOrder)
+	return lines
+}
+
+func perPeer(want *setup.Resource, call func(*setup.Peer) string) []string {
+	var lines []string
+	for i := range want.Peers {
+		lines = append(lines, call(&want.Peers[i]))
+	}
+	return lines
+}
+
+// adjustCalls are the calls that lead from what runs to what the configuration says. Without a daemon nothing runs.
+func (c *compat) adjustCalls(ctx context.Context, r *config.Resource, t target) ([]string, error) {
+	host, err := r.Local(c.node.Node)
+	if err != nil {
+		return nil, err
+	}
+	run := &app{deps: c.deps, node: c.node}
+	defer run.close()
+	up, err := run.setups(ctx, nil)
+	if err != nil && !control.NoDaemon(err) {
+		return nil, err
+	}
+	want := c.restricted(setup.Of(r, host, r.Peers(c.node.Node)), t)
+	var running *setup.Resource
+	if i := slices.IndexFunc(up, func(s setup.Resource) bool { return s.Name == r.Name }); i >= 0 {
+		s := c.restricted(up[i], t)
+		running = &s
+	}
+	return planCalls(setup.Caller{Setup: backend, Meta: "drbdmeta", Resource: r.Name}, running, &want), nil
 }

@@ -1,6 +1,7 @@
 package verb
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -8,7 +9,9 @@ import (
 	"testing"
 
 	"drship/cmd/drship/control"
+	"drship/internal/config"
 	"drship/internal/face"
+	"drship/internal/setup"
 	"drship/internal/state"
 )
 
@@ -81,22 +84,42 @@ drbdsetup-84 connect r0 ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788 --protocol=C --v
 	}
 }
 
-func TestDryAdjustPrintsWhatIsMissing(t *testing.T) {
-	f := &fakeNode{status: []face.Resource{healthy("r0")}}
+func TestDryAdjustPrintsWhatDiffers(t *testing.T) {
+	c, err := config.Parse("t.conf", []byte(recordedConfig), config.ParseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := c.Resources[0].Local("alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := setup.Of(c.Resources[0], host, c.Resources[0].Peers("alice"))
+	f := &fakeNode{answer: func(q control.Request) (control.Reply, error) {
+		raw, err := json.Marshal(running)
+		return control.Reply{Results: []control.Result{{Resource: "r0", Lines: []string{string(raw)}}}}, err
+	}}
 	f.serve(t)
 	if got := as(t, f, recordedConfig, "drbdadm -d adjust r0"); got != (result{}) {
 		t.Errorf("all runs as configured: %+v", got)
 	}
-	f.status[0].Peers[0].Conn = state.StandAlone
+	if got := as(t, f, recordedConfig, "drbdadm sh-list-adjustable"); got != (result{}) {
+		t.Errorf("sh-list-adjustable, all as configured: %+v", got)
+	}
+	running.Peers[0].Connect = false
 	if got := as(t, f, recordedConfig, "drbdadm -d adjust r0"); !strings.HasPrefix(got.out, "drbdsetup-84 connect r0 ipv4:") || strings.Count(got.out, "\n") != 1 {
 		t.Errorf("stand-alone: %+v", got)
 	}
-	f.status[0].Volumes[0].Disk = state.Diskless
+	running.Volumes[0].Disk = ""
 	if got := as(t, f, recordedConfig, "drbdadm -d adjust all"); !strings.Contains(got.out, "drbdsetup-84 attach 0 /dev/backing") || strings.Count(got.out, "\n") != 3 {
 		t.Errorf("diskless: %+v", got)
 	}
-	if sent := f.seen(); len(sent) != 0 {
-		t.Errorf("a dry run did something: %+v", sent)
+	if got := as(t, f, recordedConfig, "drbdadm sh-list-adjustable"); got.out != "r0\n" {
+		t.Errorf("sh-list-adjustable: %+v", got)
+	}
+	for _, q := range f.seen() {
+		if q.Verb != "show" {
+			t.Errorf("a dry run did something: %+v", q)
+		}
 	}
 }
 
@@ -153,27 +176,41 @@ func TestCompatibleNamesSendRequests(t *testing.T) {
 	f := &fakeNode{status: []face.Resource{healthy("r0")}}
 	f.serve(t)
 	for line, want := range map[string]control.Request{
-		"drbdadm -- --overwrite-data-of-peer primary r0":                    {Verb: "primary", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
-		"drbdadm primary r0 -- --overwrite-data-of-peer":                    {Verb: "primary", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
-		"drbdadm -- --do-what-I-say primary all":                            {Verb: "primary", Resource: "all", Volume: -1, Options: map[string]string{"force": "yes"}},
-		"drbdadm -- --discard-my-data connect r0":                           {Verb: "connect", Resource: "r0", Volume: -1, Options: map[string]string{"discard-my-data": "yes", "once": "yes"}},
-		"drbdadm connect --discard-my-data r0":                              {Verb: "connect", Resource: "r0", Volume: -1, Options: map[string]string{"discard-my-data": "yes", "once": "yes"}},
-		"drbdadm -- --force create-md r0":                                   {Verb: "create-md", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
-		"drbdadm create-md r0 -W--force":                                    {Verb: "create-md", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
-		"drbdadm -W --force primary r0":                                     {Verb: "primary", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
-		"drbdadm -S -P bob state all":                                       {Verb: "role", Resource: "all", Volume: -1},
-		"drbdadm adjust-with-progress all":                                  {Verb: "adjust", Resource: "all", Volume: -1},
-		"drbdadm invalidate r0:bob/0":                                       {Verb: "invalidate", Resource: "r0", Volume: 0, Peer: "bob"},
-		"drbdadm verify --start=8 r0":                                       {Verb: "verify", Resource: "r0", Volume: -1, Options: map[string]string{"start": "4096"}},
-		"drbdadm new-current-uuid --clear-bitmap r0/0":                      {Verb: "new-current-uuid", Resource: "r0", Volume: 0, Options: map[string]string{"clear-bitmap": "yes"}},
-		"drbdsetup /dev/drbd0 primary -o":                                   {Verb: "primary", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
-		"drbdsetup secondary 0":                                             {Verb: "secondary", Resource: "r0", Volume: -1},
-		"drbdsetup down r0":                                                 {Verb: "down", Resource: "r0", Volume: -1},
-		"drbdsetup disconnect ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788":      {Verb: "disconnect", Resource: "r0", Volume: -1, Peer: "bob"},
-		"drbdsetup disconnect r0 1":                                         {Verb: "disconnect", Resource: "r0", Volume: -1, Peer: "bob"},
-		"drbdsetup get-gi 0":                                                {Verb: "get-gi", Resource: "r0", Volume: -1},
-		"drbdmeta 0 v08 /dev/backing internal get-gi":                       {Verb: "get-gi", Resource: "r0", Volume: -1},
-		"drbdmeta --force /dev/drbd0 v09 /dev/backing internal create-md 1": {Verb: "create-md", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
+		"drbdadm -- --overwrite-data-of-peer primary r0":                  {Verb: "primary", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
+		"drbdadm primary r0 -- --overwrite-data-of-peer":                  {Verb: "primary", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
+		"drbdadm -- --do-what-I-say primary all":                          {Verb: "primary", Resource: "all", Volume: -1, Options: map[string]string{"force": "yes"}},
+		"drbdadm -- --discard-my-data connect r0":                         {Verb: "connect", Resource: "r0", Volume: -1, Options: map[string]string{"discard-my-data": "yes", "once": "yes"}},
+		"drbdadm connect --discard-my-data r0":                            {Verb: "connect", Resource: "r0", Volume: -1, Options: map[string]string{"discard-my-data": "yes", "once": "yes"}},
+		"drbdadm -- --force create-md r0":                                 {Verb: "create-md", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
+		"drbdadm create-md r0 -W--force":                                  {Verb: "create-md", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
+		"drbdadm -W --force primary r0":                                   {Verb: "primary", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
+		"drbdadm -P bob state all":                                        {Verb: "role", Resource: "r0", Volume: -1, Peer: "bob"},
+		"drbdadm net-options --protocol A --ping-int=7 r0:bob":            {Verb: "net-options", Resource: "r0", Volume: -1, Peer: "bob", Options: map[string]string{"protocol": "A", "ping-int": "7"}},
+		"drbdadm -- --c-max-rate=10M --disk-flushes=no disk-options r0/0": {Verb: "disk-options", Resource: "r0", Volume: 0, Options: map[string]string{"c-max-rate": "10M", "disk-flushes": "no"}},
+		"drbdadm -W --set-defaults resource-options all":                  {Verb: "resource-options", Resource: "all", Volume: -1, Options: map[string]string{"set-defaults": "yes"}},
+		"drbdadm syncer r0":                                               {Verb: "syncer", Resource: "r0", Volume: -1},
+		"drbdadm split-brain r0":                                          {Verb: "run-handler", Resource: "r0", Volume: -1, Options: map[string]string{"handler": "split-brain"}},
+		"drbdadm forget-peer r0:bob":                                      {Verb: "forget-peer", Resource: "r0", Volume: -1, Peer: "bob"},
+		"drbdsetup /dev/drbd0 syncer -r 10M":                              {Verb: "disk-options", Resource: "r0", Volume: -1, Options: map[string]string{"resync-rate": "10485760"}},
+		"drbdsetup net-options ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788 --set-defaults --protocol=C": {Verb: "net-options", Resource: "r0", Volume: -1, Peer: "bob",
+			Options: map[string]string{"set-defaults": "yes", "protocol": "C"}},
+		"drbdsetup connect r0 ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788 --protocol=C": {Verb: "connect", Resource: "r0", Volume: -1, Peer: "bob", Options: map[string]string{"protocol": "C"}},
+		"drbdsetup attach 0 /dev/backing /dev/backing internal --al-extents=257":    {Verb: "attach", Resource: "r0", Volume: -1, Options: map[string]string{"al-extents": "257"}},
+		"drbdsetup peer-device-options r0 1 0 --c-max-rate=5M":                      {Verb: "peer-device-options", Resource: "r0", Volume: 0, Peer: "bob", Options: map[string]string{"c-max-rate": "5M"}},
+		"drbdsetup new-minor r0 0 0":                                                {Verb: "new-minor", Resource: "r0", Volume: 0},
+		"drbdsetup new-path r0 1 ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788":           {Verb: "new-path", Resource: "r0", Volume: -1, Peer: "bob"},
+		"drbdadm adjust-with-progress all":                                          {Verb: "adjust", Resource: "all", Volume: -1},
+		"drbdadm invalidate r0:bob/0":                                               {Verb: "invalidate", Resource: "r0", Volume: 0, Peer: "bob"},
+		"drbdadm verify --start=8 r0":                                               {Verb: "verify", Resource: "r0", Volume: -1, Options: map[string]string{"start": "4096"}},
+		"drbdadm new-current-uuid --clear-bitmap r0/0":                              {Verb: "new-current-uuid", Resource: "r0", Volume: 0, Options: map[string]string{"clear-bitmap": "yes"}},
+		"drbdsetup /dev/drbd0 primary -o":                                           {Verb: "primary", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
+		"drbdsetup secondary 0":                                                     {Verb: "secondary", Resource: "r0", Volume: -1},
+		"drbdsetup down r0":                                                         {Verb: "down", Resource: "r0", Volume: -1},
+		"drbdsetup disconnect ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788":              {Verb: "disconnect", Resource: "r0", Volume: -1, Peer: "bob"},
+		"drbdsetup disconnect r0 1":                                                 {Verb: "disconnect", Resource: "r0", Volume: -1, Peer: "bob"},
+		"drbdsetup get-gi 0":                                                        {Verb: "get-gi", Resource: "r0", Volume: -1},
+		"drbdmeta 0 v08 /dev/backing internal get-gi":                               {Verb: "get-gi", Resource: "r0", Volume: -1},
+		"drbdmeta --force /dev/drbd0 v09 /dev/backing internal create-md 1":         {Verb: "create-md", Resource: "r0", Volume: -1, Options: map[string]string{"force": "yes"}},
 	} {
 		before := len(f.seen())
 		got := as(t, f, recordedConfig, line)
@@ -230,7 +267,7 @@ func TestCompatibleOutput(t *testing.T) {
 
 func TestCompatibleConfigErrors(t *testing.T) {
 	bad := "global { usage-count no; }\nresource r0 {\n  frobnicate yes;\n}\n"
-	if got := as(t, nil, bad, "drbdadm dump"); got.code != 10 || !strings.Contains(got.err, "drbd.conf:3:3: ") || got.out != "" {
+	if got := as(t, nil, bad, "drbdadm dump"); got.code != 10 || !strings.Contains(got.err, "drbd.conf:3: Parse error: 'protocol | on | disk | ") || got.out != "" {
 		t.Errorf("unknown keyword: %+v", got)
 	}
 	other := strings.ReplaceAll(recordedConfig, "on alice", "on carol")

@@ -8,6 +8,7 @@ import (
 func (a *app) connect() *cobra.Command {
 	return a.command(request{
 		verb:    "connect",
+		follows: true,
 		group:   groupRun,
 		short:   "Connect to the peers",
 		long:    "Goes on trying until it succeeds or disconnect is called. --discard-my-data solves a split brain: what was written here since the two sides last agreed is given up for the data of the peer. --tentative says what would happen and does not do it.",
@@ -16,6 +17,7 @@ func (a *app) connect() *cobra.Command {
 			yesNo(fs, "discard-my-data", "", false, "in a split brain, take the data of the peer")
 			yesNo(fs, "once", "", false, "refuse where every peer is connected, or being looked for, already, as drbdadm does")
 			yesNo(fs, "tentative", "", false, "say what would be sent and discarded, without doing it")
+			hiddenOptions(fs, "net")
 		},
 	})
 }

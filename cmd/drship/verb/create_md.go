@@ -8,6 +8,7 @@ import (
 func (a *app) createMD() *cobra.Command {
 	return a.command(request{
 		verb:    "create-md",
+		follows: true,
 		group:   groupData,
 		short:   "Make the metadata of a resource",
 		long:    "Metadata lives in the state directory: the disk is neither shrunk nor written to, and a file system on it stays. Refused with exit code 40 where there is metadata already or DRBD's own stands on the disk, unless --force is given, and where somebody else uses the disk. With --adopt a pair of DRBD nodes that was taken down in order moves over without a full sync. Needs no daemon.",

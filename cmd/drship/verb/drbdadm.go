@@ -3,14 +3,12 @@ package verb
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"drship/cmd/drship/control"
 	"drship/internal/config"
-	"drship/internal/face"
-	"drship/internal/state"
 )
 
 // adm is the command line of drbdadm.
@@ -18,37 +16,14 @@ type adm struct {
 	*compat
 	stacked    bool
 	toTest     string
+	toExclude  string
 	shVarname  string
+	peer       string
 	command    string
 	names      []string
 	help       bool
 	versionAsk bool
 }
-
-// admCommands maps drbdadm's commands to verbs of drship. Those that only look at the configuration are in admFacts.
-var admCommands = map[string]string{
-	"attach": "attach", "detach": "detach", "connect": "connect", "disconnect": "disconnect", "up": "up", "down": "down", "primary": "primary",
-	"secondary": "secondary", "invalidate": "invalidate", "invalidate-remote": "invalidate-remote", "outdate": "outdate", "verify": "verify",
-	"pause-sync": "pause-sync", "resume-sync": "resume-sync", "adjust": "adjust", "adjust-with-progress": "adjust", "wait-connect": "wait-connect",
-	"wait-sync": "wait-sync", "wait-con-int": "wait-connect", "role": "role", "state": "role", "cstate": "cstate", "dstate": "dstate", "status": "status",
-	"create-md": "create-md", "show-gi": "show-gi", "get-gi": "get-gi", "dump-md": "dump-md", "wipe-md": "wipe-md", "apply-al": "apply-al", "set-gi": "set-gi", "resize": "resize", "disk-options": "disk-options", "suspend-io": "suspend-io", "resume-io": "resume-io",
-	"new-current-uuid": "new-current-uuid", "dump": "dump", "dump-xml": "dump",
-}
-
-// backendOptions maps the options of drbdsetup, of every generation, to ours; an empty name is accepted and has no meaning here.
-var backendOptions = map[string]string{
-	"--overwrite-data-of-peer": "--force", "-o": "--force", "--do-what-I-say": "--force", "--force": "--force", "-f": "--force",
-	"--discard-my-data": "--discard-my-data", "-D": "--discard-my-data", "--tentative": "--tentative", "--clear-bitmap": "--clear-bitmap", "-c": "--clear-bitmap",
-	"--reset-bitmap": "--reset-bitmap", "--start": "--start", "--stop": "--stop", "--wfc-timeout": "--timeout", "-t": "--timeout", "--timeout": "--timeout",
-	"--degr-wfc-timeout": "", "-d": "", "--outdated-wfc-timeout": "", "--wait-after-sb": "--wait-after-sb", "-w": "--wait-after-sb",
-	"--adopt": "--adopt", "--gi": "--gi", "--max-peers": "", "--peer-max-bio-size": "", "--al-stripes": "", "--al-stripe-size-kB": "",
-	"--resync-rate": "--resync-rate", "--assume-clean": "--assume-clean", "--assume-peer-has-space": "",
-	"--size": "--size", "--verbose": "--verbose", "--statistics": "--statistics", "--json": "--json", "--now": "--now", "--timestamps": "--timestamps",
-}
-
-// withValue are the backend options that take a value as the next argument.
-var withValue = map[string]bool{"--start": true, "--stop": true, "--timeout": true, "--size": true, "--wfc-timeout": true, "-t": true, "--degr-wfc-timeout": true, "-d": true,
-	"--outdated-wfc-timeout": true, "--gi": true, "--resync-rate": true, "--max-peers": true, "--peer-max-bio-size": true, "--al-stripes": true, "--al-stripe-size-kB": true}
 
 func runDrbdadm(ctx context.Context, d Deps) int {
 	a := &adm{compat: newCompat("drbdadm", d, exitUsage)}
@@ -58,12 +33,22 @@ func runDrbdadm(ctx context.Context, d Deps) int {
 	switch {
 	case a.versionAsk:
 		return a.report(a.printVersion())
-	case a.help || a.command == "" || a.command == "help":
-		return a.report(a.printUsage())
+	case a.help || a.command == "help":
+		return a.report(a.printHelp())
+	case a.command == "":
+		return a.report(a.misused(nil, "No command specified"))
 	case a.command == "hidden-commands":
 		return a.report(a.printHidden())
 	}
 	return a.dispatch(ctx)
+}
+
+// misused prints the help and what is missing, on the output as drbdadm does.
+func (a *adm) misused(c *admCommand, what string) error {
+	if err := a.print(usageText(c, what)); err != nil {
+		return err
+	}
+	return quiet(exitUsage)
 }
 
 // parse reads options and names in any order; what stands behind -- and begins with a hyphen belongs to the backend.
@@ -112,15 +97,17 @@ func (a *adm) general(arg, next string) (used int, err error) {
 		name, value, joined = arg[:2], arg[2:], true
 	}
 	text := func(into *string) (int, error) {
-		if joined {
+		switch {
+		case joined:
 			*into = value
 			return 1, nil
-		}
-		if next == "" {
+		case next != "":
+			*into = next
+			return 2, nil
+		case strings.HasPrefix(name, "--"):
 			return 0, a.usage("drbdadm: option '%s' requires an argument\ntry 'drbdadm help'", name)
 		}
-		*into = next
-		return 2, nil
+		return 0, a.usage("drbdadm: option requires an argument -- '%s'\ntry 'drbdadm help'", name[1:])
 	}
 	var ignored string
 	switch name {
@@ -135,13 +122,19 @@ func (a *adm) general(arg, next string) (used int, err error) {
 	case "-h", "--help":
 		a.help = true
 	case "-c", "--config-file":
-		return text(&a.node.ConfigFile)
+		used, err = text(&a.node.ConfigFile)
+		a.ownConfig = true
+		return used, err
 	case "-t", "--config-to-test":
 		return text(&a.toTest)
+	case "-E", "--config-to-exclude":
+		return text(&a.toExclude)
 	case "-n", "--sh-varname":
 		return text(&a.shVarname)
-	case "-E", "--config-to-exclude", "-s", "--drbdsetup", "-m", "--drbdmeta", "-p", "--drbd-proxy-ctl", "-P", "--peer":
-		return text(&ignored) // programs that are not called, and a peer that needs no choosing
+	case "-P", "--peer":
+		return text(&a.peer)
+	case "-s", "--drbdsetup", "-m", "--drbdmeta", "-p", "--drbd-proxy-ctl":
+		return text(&ignored) // programs that are not called
 	case "-W", "--setup-option":
 		used, err = text(&ignored)
 		if err == nil {
@@ -157,165 +150,222 @@ func (a *adm) general(arg, next string) (used int, err error) {
 	return 1, nil
 }
 
-// backendOption takes an option that drbdadm hands down.
-func (c *compat) backendOption(arg, next string) (used int, err error) {
-	name, value, joined := strings.Cut(arg, "=")
-	ours, known := backendOptions[name]
-	if !known {
-		return 0, c.usage("%s: unrecognized option '%s'\ntry '%s help'", c.program, arg, c.program)
-	}
-	used = 1
-	if withValue[name] && !joined {
-		if next == "" {
-			return 0, c.usage("%s: option '%s' requires an argument\ntry '%s help'", c.program, name, c.program)
-		}
-		value, joined, used = next, true, 2
-	}
-	if ours == "" {
-		return used, nil
-	}
-	if joined {
-		ours += "=" + value
-	}
-	c.options = append(c.options, ours)
-	return used, nil
-}
-
 // dispatch runs the command.
 func (a *adm) dispatch(ctx context.Context) int {
-	if a.toTest != "" {
-		if a.command != "dump" && a.command != "sh-nop" {
-			return a.report(a.usage("drbdadm: --config-to-test works with dump and sh-nop only"))
-		}
-		a.node.ConfigFile = a.toTest
+	command := findCommand(a.command)
+	if command == nil {
+		return a.report(a.usage("drbdadm: Unknown command '%s'", a.command))
+	}
+	if a.toTest != "" && command.verb != "dump" && a.command != "sh-nop" {
+		return a.report(a.usage("The --config-to-test (-t) option is only allowed with the dump and sh-nop commands"))
+	}
+	if why, none := meaningless[a.command]; none {
+		fmt.Fprintf(a.deps.Stderr, "%s: %s\n", a.command, why)
+		return 0
 	}
 	if err := a.load(); err != nil {
 		return a.report(err)
 	}
-	if fact, ok := admFacts[a.command]; ok {
-		return a.report(a.printFacts(fact))
+	if command.fact != nil {
+		return a.report(a.printFact(ctx, command.fact))
 	}
-	verb, ok := admCommands[a.command]
-	if !ok {
-		return a.report(a.usage("drbdadm: Unknown command '%s'", a.command))
+	a.verb = command.verb
+	if a.verb == "wait-con-int" && !a.dry {
+		return a.report(a.waitInteractive(ctx))
 	}
-	a.verb = verb
+	if len(a.names) == 0 && !slices.Contains([]string{"status", "dump", "wait-con-int"}, a.verb) {
+		return a.report(a.misused(command, "No resource names specified"))
+	}
 	targets, err := a.targets()
 	if err != nil {
 		return a.report(err)
 	}
+	return a.carryOut(ctx, targets)
+}
+
+// carryOut prints the calls that stand for the command where they are asked for, and runs the verb.
+func (a *adm) carryOut(ctx context.Context, targets []target) int {
 	if a.dry || a.verbose {
-		for _, line := range a.allCalls(ctx, targets) {
+		lines, err := a.allCalls(ctx, targets)
+		if err != nil {
+			return a.report(err)
+		}
+		for _, line := range lines {
 			fmt.Fprintln(a.deps.Stdout, line)
 		}
 	}
 	if a.dry {
 		return 0
 	}
-	return a.run(ctx, a.line(verb, targets)...)
+	if a.verb == "dump" && (a.toTest != "" || a.toExclude != "") {
+		run := &app{deps: a.deps, node: a.node}
+		return a.report(run.dumpConfig(a.config, a.names, a.command == "dump-xml"))
+	}
+	return a.run(ctx, a.line(targets)...)
 }
 
 // line is the command line of drship that does the same.
-func (a *adm) line(verb string, targets []target) []string {
-	line := append([]string{verb}, a.options...)
-	if a.command == "dump-xml" {
-		line = append(line, "--xml")
-	}
-	switch verb {
+func (a *adm) line(targets []target) []string {
+	line := append([]string{a.verb}, a.options...)
+	switch a.verb {
 	case "dump":
+		if a.command == "dump-xml" {
+			line = append(line, "--xml")
+		}
 		return append(line, a.names...)
 	case "connect":
 		line = append(line, "--once")
-	}
-	if verb == "status" && len(a.names) == 0 { // every configured one, so that one that is not up is an error, as with drbdadm
-		for _, t := range targets {
-			line = append(line, t.resource)
+	case "wait-connect", "wait-sync":
+		line = append(line, a.waitOptions(targets)...)
+	case "run-handler":
+		line = append(line, "--handler="+a.command)
+	case "status":
+		if len(a.names) == 0 { // every configured one, so that one that is not up is an error, as with drbdadm
+			for _, t := range targets {
+				line = append(line, t.resource)
+			}
+			return line
 		}
-		return line
+	}
+	if a.ownConfig && slices.Contains([]string{"up", "attach", "connect", "create-md", "adjust", "syncer"}, a.verb) {
+		line = append(line, "--follow="+absolute(a.node.ConfigFile))
+	}
+	if a.stacked || a.peer != "" {
+		return append(line, spelled(targets)...)
 	}
 	return append(line, a.names...)
 }
 
-// targets checks the names against the configuration.
+// waitOptions are those of the startup section, for a wait that has none of its own; several resources wait by the first one's.
+func (a *adm) waitOptions(targets []target) []string {
+	if len(a.options) > 0 || len(targets) == 0 {
+		return nil
+	}
+	var out []string
+	timeout, afterSplit := waitOf(a.config.Resource(targets[0].resource))
+	if timeout > 0 {
+		out = append(out, fmt.Sprintf("--timeout=%d", int(timeout/time.Second)))
+	}
+	if afterSplit {
+		out = append(out, "--wait-after-sb")
+	}
+	return out
+}
+
+// spelled writes targets as drship reads them.
+func spelled(targets []target) []string {
+	var out []string
+	for _, t := range targets {
+		name := t.resource
+		if t.peer != "" {
+			name += ":" + t.peer
+		}
+		if t.volume >= 0 {
+			name += fmt.Sprintf("/%d", t.volume)
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+// targets checks the names against the configuration; all stands for the resources of this host, those on top of others with --stacked.
 func (a *adm) targets() ([]target, error) {
 	named, err := parseTargets(a.names)
 	if err != nil {
 		return nil, a.usage("drbdadm: %v", err)
 	}
-	if len(a.names) == 0 && a.verb != "status" && a.verb != "dump" {
-		return nil, a.usage("drbdadm: Missing resource name or 'all'.\ntry 'drbdadm help'")
-	}
 	if len(a.names) == 0 || named[0].resource == control.All {
-		local := a.local()
-		if len(local) == 0 && a.verb != "dump" {
-			return nil, a.usage("WARN: no normal resources defined for this host (%s)!?\nMisspelled name of the local machine with the 'on' keyword ?", a.node.Node)
-		}
-		named = nil
-		for _, r := range local {
-			named = append(named, target{resource: r.Name, volume: control.AnyVolume})
-		}
-		return named, nil
+		return a.everyTarget()
 	}
-	for _, t := range named {
-		r := a.config.Resource(t.resource)
-		if r == nil {
-			return nil, a.usage("'%s' not defined in your config (for this host).", t.resource)
-		}
-		if _, err := r.Local(a.node.Node); err != nil && a.verb != "dump" {
-			return nil, a.usage("'%s' not defined in your config (for this host).", t.resource)
+	for i := range named {
+		if err := a.checkTarget(&named[i]); err != nil {
+			return nil, err
 		}
 	}
 	return named, nil
 }
 
-func (a *adm) allCalls(ctx context.Context, targets []target) []string {
-	var running []face.Resource
-	if a.verb == "adjust" { // what runs already needs no step; without a daemon nothing runs
-		run := &app{deps: a.deps, node: a.node}
-		running, _ = run.snapshot(ctx, nil)
-		run.close()
+func (a *adm) everyTarget() ([]target, error) {
+	var all []target
+	for _, r := range a.local() {
+		if a.verb == "dump" || r.Stacked == a.stacked {
+			all = append(all, target{resource: r.Name, volume: control.AnyVolume, peer: a.peerOf(r)})
+		}
 	}
+	switch {
+	case len(all) > 0 || a.verb == "dump":
+		return all, nil
+	case len(a.config.Resources) == 0:
+		return nil, a.usage("no resources defined!")
+	case a.stacked:
+		return nil, a.usage("WARN: nothing stacked for this host (%s), nothing to do in stacked mode!", a.node.Node)
+	}
+	return nil, a.usage("WARN: no normal resources defined for this host (%s)!?\nMisspelled name of the local machine with the 'on' keyword ?", a.node.Node)
+}
+
+// peerOf is the peer that --peer means, where the resource has it.
+func (a *adm) peerOf(r *config.Resource) string {
+	for _, p := range r.Peers(a.node.Node) {
+		if a.peer != "" && slices.Contains(p.Host.Names, a.peer) {
+			return p.Host.Name
+		}
+	}
+	return ""
+}
+
+func (a *adm) checkTarget(t *target) error {
+	name := spelled([]target{*t})[0]
+	undefined := a.usage("'%s' not defined in your config (for this host).", name)
+	r := a.config.Resource(t.resource)
+	if r == nil {
+		return undefined
+	}
+	h, err := r.Local(a.node.Node)
+	switch {
+	case a.verb == "dump":
+		return nil
+	case err != nil:
+		return undefined
+	case a.stacked && !r.Stacked:
+		return a.usage("'%s' is a normal resource, and not available in stacked mode.", t.resource)
+	case t.volume >= 0 && !slices.ContainsFunc(h.Volumes, func(v *config.Volume) bool { return int(v.Number) == t.volume }):
+		return undefined
+	case t.peer != "" && !slices.ContainsFunc(r.Peers(a.node.Node), func(p *config.Peer) bool { return slices.Contains(p.Host.Names, t.peer) }):
+		return undefined
+	}
+	if t.peer == "" {
+		t.peer = a.peerOf(r)
+	}
+	return nil
+}
+
+func (a *adm) allCalls(ctx context.Context, targets []target) ([]string, error) {
 	var lines []string
 	for _, t := range targets {
 		r := a.config.Resource(t.resource)
-		i := slices.IndexFunc(running, func(s face.Resource) bool { return s.Name == t.resource })
-		if i >= 0 {
-			lines = append(lines, a.missing(r, &running[i], t)...)
-			continue
+		calls := a.calls(a.verb, r, t)
+		if a.verb == "adjust" {
+			var err error
+			if calls, err = a.adjustCalls(ctx, r, t); err != nil {
+				return nil, err
+			}
 		}
-		lines = append(lines, a.calls(a.verb, r, t)...)
+		lines = append(lines, calls...)
 	}
-	return lines
+	return lines, nil
 }
 
-// missing lists the calls that bring a resource that is up to where the configuration wants it.
-func (a *adm) missing(r *config.Resource, running *face.Resource, t target) []string {
-	var lines []string
-	for _, v := range running.Volumes {
-		if v.Disk == state.Diskless && (t.volume == control.AnyVolume || t.volume == int(v.Number)) {
-			lines = append(lines, a.calls("attach", r, target{resource: t.resource, volume: int(v.Number)})...)
-		}
+// load reads the configuration, with what is to be tested beside it.
+func (a *adm) load() error {
+	if a.toTest == "" && a.toExclude == "" {
+		return a.compat.load()
 	}
-	for _, p := range running.Peers {
-		if p.Conn == state.StandAlone && (t.peer == "" || t.peer == p.Name) {
-			lines = append(lines, a.calls("connect", r, target{resource: t.resource, volume: control.AnyVolume, peer: p.Name})...)
-		}
+	run := &app{deps: a.deps, node: a.node}
+	if err := run.resolve(); err != nil {
+		return err
 	}
-	return lines
-}
-
-// hidden are the commands that drbdadm's help does not show.
-func hidden(command string) bool {
-	return strings.HasPrefix(command, "sh-") || slices.Contains([]string{"state", "suspend-io", "resume-io", "new-current-uuid", "wait-sync", "set-gi"}, command)
-}
-
-func admNames(wantHidden bool) []string {
-	all := slices.Collect(maps.Keys(admCommands))
-	all = slices.AppendSeq(all, maps.Keys(admFacts))
-	all = slices.DeleteFunc(all, func(name string) bool { return hidden(name) != wantHidden })
-	if !wantHidden {
-		all = append(all, "hidden-commands")
-	}
-	slices.Sort(all)
-	return all
+	a.node = run.node
+	c, err := config.LoadTest(a.node.ConfigFile, a.toTest, a.toExclude)
+	a.config = c
+	return a.noFile(err)
 }

@@ -9,7 +9,7 @@ import (
 // metadata on a disk is refused.
 var metaCommands = map[string]string{
 	"get-gi": "get-gi", "show-gi": "show-gi", "outdate": "outdate", "invalidate": "invalidate", "create-md": "create-md", "dstate": "dstate",
-	"dump-md": "dump-md", "wipe-md": "wipe-md", "apply-al": "apply-al", "set-gi": "set-gi",
+	"dump-md": "dump-md", "wipe-md": "wipe-md", "apply-al": "apply-al", "set-gi": "set-gi", "check-resize": "check-resize", "forget-peer": "forget-peer",
 }
 
 // runDrbdmeta answers for drbdmeta [--force] DEVICE FORMAT [FORMAT ARGS…] COMMAND [ARGS…].
@@ -61,7 +61,7 @@ func (c *compat) metaLine(words []string) ([]string, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	object, err := c.object(words[:1])
+	object, err := c.byMinor(words[:1])
 	if err != nil {
 		return nil, err
 	}

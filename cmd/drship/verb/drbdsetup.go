@@ -8,23 +8,41 @@ import (
 	"strings"
 
 	"drship/cmd/drship/control"
+	"drship/internal/config"
+	"drship/internal/state"
 )
-
-// setupCommands maps drbdsetup's commands, of 8.4 and 9, to verbs of drship.
-var setupCommands = map[string]string{
-	"primary": "primary", "secondary": "secondary", "detach": "detach", "disconnect": "disconnect", "connect": "connect", "down": "down", "invalidate": "invalidate",
-	"invalidate-remote": "invalidate-remote", "outdate": "outdate", "verify": "verify", "pause-sync": "pause-sync", "resume-sync": "resume-sync",
-	"suspend-io": "suspend-io", "resume-io": "resume-io", "new-current-uuid": "new-current-uuid", "role": "role", "state": "role", "cstate": "cstate", "dstate": "dstate",
-	"resize": "resize", "disk-options": "disk-options", "show-gi": "show-gi", "get-gi": "get-gi", "status": "status", "events2": "events2", "wait-connect": "wait-connect", "wait-sync": "wait-sync",
-	"wait-connect-volume": "wait-connect", "wait-connect-connection": "wait-connect", "wait-connect-resource": "wait-connect",
-	"wait-sync-volume": "wait-sync", "wait-sync-connection": "wait-sync", "wait-sync-resource": "wait-sync",
-}
 
 // runDrbdsetup answers for drbdsetup: COMMAND OBJECT…, and OBJECT COMMAND as 8.3 had it. An object is a resource, a minor, a device or all.
 func runDrbdsetup(ctx context.Context, d Deps) int {
 	c := newCompat("drbdsetup", d, exitHard)
-	var words []string
-	args := d.Args[1:]
+	words, help, err := c.setupWords(d.Args[1:])
+	switch {
+	case err != nil:
+		return c.report(err)
+	case help:
+		return c.report(c.setupHelp(words))
+	case len(words) == 0:
+		return c.report(c.usage("%s", setupUsage()))
+	}
+	if words[0] == "sh-status" {
+		return c.report(c.setupShStatus(ctx, words[1:]))
+	}
+	lines, err := c.setupLines(words)
+	if err != nil {
+		return c.report(err)
+	}
+	code := 0
+	for _, line := range lines {
+		if code = max(code, c.run(ctx, line...)); code >= exitHard {
+			break
+		}
+	}
+	return code
+}
+
+// setupWords parts the words from the options. An object that stands before its command, as in 8.3, changes places with it.
+func (c *compat) setupWords(args []string) (words []string, help bool, err error) {
+	syncer := slices.Contains(args, "syncer")
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		if arg == "--" {
@@ -39,50 +57,89 @@ func runDrbdsetup(ctx context.Context, d Deps) int {
 			next = args[i+1]
 		}
 		if arg == "--help" || arg == "-h" {
-			words = append([]string{"help"}, words...)
+			help = true
 			continue
+		}
+		if syncer {
+			arg = syncerOption(arg)
 		}
 		used, err := c.backendOption(arg, next)
 		if err != nil {
-			return c.report(err)
+			return nil, false, err
 		}
 		i += used - 1
 	}
-	line, err := c.setupLine(words)
-	if err != nil {
-		return c.report(err)
+	if len(words) > 0 && words[0] == "help" {
+		return words[1:], true, nil
 	}
-	return c.run(ctx, line...)
-}
-
-// setupLine is the command line of drship that does the same.
-func (c *compat) setupLine(words []string) ([]string, error) {
 	if len(words) > 1 && isDevice(words[0]) {
 		words[0], words[1] = words[1], words[0]
 	}
-	if len(words) == 0 || words[0] == "help" {
-		return nil, c.setupUsage()
-	}
-	verb, ok := setupCommands[words[0]]
+	return words, help, nil
+}
+
+// syncerOption gives an option of 8.3's syncer its name of today.
+func syncerOption(arg string) string {
+	name, value, joined := strings.Cut(arg, "=")
+	to, ok := map[string]string{"-r": "--resync-rate", "--rate": "--resync-rate", "-a": "--resync-after", "--after": "--resync-after", "-e": "--al-extents",
+		"-v": "--verify-alg", "-C": "--csums-alg", "-c": "--cpu-mask"}[name]
 	if !ok {
+		return arg
+	}
+	if joined {
+		return to + "=" + value
+	}
+	return to
+}
+
+// setupLines are the command lines of drship that do the same.
+func (c *compat) setupLines(words []string) ([][]string, error) {
+	command := findSetup(words[0])
+	if command == nil {
 		return nil, c.usage("%s: Unknown command\ntry 'drbdsetup help'", words[0])
 	}
-	c.verb = verb
+	if command.why != "" {
+		return nil, &control.Error{What: words[0], Text: command.why, Exit: control.ExitRefused}
+	}
+	c.verb = command.verb
 	if err := c.load(); err != nil {
 		return nil, err
 	}
-	line := append([]string{verb}, c.options...)
+	if len(words) == 1 && command.everything {
+		return [][]string{append([]string{c.verb}, c.options...)}, nil
+	}
 	if len(words) == 1 {
-		if verb == "status" || verb == "events2" {
-			return line, nil
-		}
 		return nil, c.usage("drbdsetup %s: missing object\ntry 'drbdsetup help'", words[0])
 	}
-	t, err := c.object(words[1:])
+	object, err := c.object(c.verb, words[1:])
 	if err != nil {
 		return nil, err
 	}
-	return append(line, t), nil
+	if words[0] == "syncer" {
+		return c.syncerLines(object), nil
+	}
+	return [][]string{append(append([]string{c.verb}, c.options...), object)}, nil
+}
+
+// syncerLines are what 8.3's syncer is in parts today.
+func (c *compat) syncerLines(object string) [][]string {
+	var lines [][]string
+	for _, part := range []struct{ verb, section string }{{"disk-options", "disk"}, {"net-options", "net"}, {"resource-options", "options"}} {
+		line := []string{part.verb}
+		for _, o := range c.options {
+			name, _, _ := strings.Cut(strings.TrimPrefix(o, "--"), "=")
+			if _, ok := config.FindOption(part.section, name); ok {
+				line = append(line, o)
+			}
+		}
+		if len(line) > 1 {
+			lines = append(lines, append(line, object))
+		}
+	}
+	if lines == nil {
+		lines = [][]string{{"syncer", object}}
+	}
+	return lines
 }
 
 func isDevice(word string) bool {
@@ -91,31 +148,67 @@ func isDevice(word string) bool {
 }
 
 // object translates what drbdsetup's commands are addressed to.
-func (c *compat) object(words []string) (string, error) {
-	if strings.Contains(words[0], ":") && len(words) > 1 { // disconnect ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788
+func (c *compat) object(verb string, words []string) (string, error) {
+	switch {
+	case strings.Contains(words[0], ":") && len(words) > 1: // disconnect ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788
 		return c.byAddress(words[0], words[1])
-	}
-	if !isDevice(words[0]) {
-		if len(words) > 1 { // disconnect RES NODE-ID
-			return c.byNodeID(words)
-		}
+	case isDevice(words[0]): // attach 0 DISK META-DISK INDEX too: which disk it is, the configuration says
+		return c.byMinor(words)
+	case len(words) == 1 || verb == "new-resource": // new-resource RES NODE-ID
 		return words[0], nil
+	case verb == "new-minor": // new-minor RES MINOR VOLUME
+		return c.newMinor(words)
+	case verb == "connect" && strings.Contains(words[1], ":") && len(words) > 2: // connect RES LOCAL REMOTE
+		return c.byAddress(words[1], words[2])
 	}
+	return c.byNodeID(words) // disconnect RES NODE-ID, verify RES NODE-ID VOLUME, new-path RES NODE-ID LOCAL REMOTE
+}
+
+func (c *compat) byMinor(words []string) (string, error) {
 	for _, r := range c.local() {
 		h, err := r.Local(c.node.Node)
 		if err != nil {
 			continue
 		}
 		for _, v := range h.Volumes {
-			if words[0] == v.Device || words[0] == strconv.Itoa(v.Minor) || words[0] == fmt.Sprintf("/dev/drbd%d", v.Minor) {
-				if len(h.Volumes) == 1 {
-					return r.Name, nil
+			if words[0] != v.Device && words[0] != strconv.Itoa(v.Minor) && words[0] != fmt.Sprintf("/dev/drbd%d", v.Minor) {
+				continue
+			}
+			if c.verb == "attach" && len(words) > 1 && words[1] != v.Disk {
+				return "", &control.Error{What: words[0], Text: fmt.Sprintf("the configuration gives the volume the disk %s, not %s", v.Disk, words[1]),
+					Hint: "change it there, and adjust", Exit: control.ExitRefused}
+			}
+			if len(h.Volumes) == 1 {
+				return r.Name, nil
+			}
+			return fmt.Sprintf("%s/%d", r.Name, v.Number), nil
+		}
+	}
+	return c.unknownMinor(words[0])
+}
+
+func (c *compat) unknownMinor(word string) (string, error) {
+	return "", &control.Error{Code: int(state.ErrMinorInvalid), What: strings.TrimPrefix(word, "/dev/drbd"), Text: state.CodeText(state.ErrMinorInvalid)}
+}
+
+// newMinor finds a volume of the configuration, which alone makes volumes.
+func (c *compat) newMinor(words []string) (string, error) {
+	if r := c.config.Resource(words[0]); r != nil && len(words) == 3 {
+		if h, err := r.Local(c.node.Node); err == nil {
+			for _, v := range h.Volumes {
+				if strconv.Itoa(v.Minor) == words[1] && strconv.Itoa(int(v.Number)) == words[2] {
+					return fmt.Sprintf("%s/%d", r.Name, v.Number), nil
 				}
-				return fmt.Sprintf("%s/%d", r.Name, v.Number), nil
 			}
 		}
 	}
-	return "", &control.Error{Code: 127, What: strings.TrimPrefix(words[0], "/dev/drbd"), Text: "Device minor not allocated"}
+	return "", c.notConfigured(words[0])
+}
+
+// notConfigured refuses to make what the configuration does not have.
+func (c *compat) notConfigured(what string) error {
+	return &control.Error{Code: int(state.ErrInvalidRequest), What: what, Text: state.CodeText(state.ErrInvalidRequest),
+		Hint: "the configuration makes resources, volumes and connections: write it there, and adjust"}
 }
 
 func (c *compat) byAddress(local, remote string) (string, error) {
@@ -126,7 +219,7 @@ func (c *compat) byAddress(local, remote string) (string, error) {
 			}
 		}
 	}
-	return "", &control.Error{Code: 162, What: "??", Text: "Invalid configuration request"}
+	return "", &control.Error{Code: int(state.ErrInvalidRequest), What: "??", Text: state.CodeText(state.ErrInvalidRequest)}
 }
 
 func (c *compat) byNodeID(words []string) (string, error) {
@@ -135,34 +228,17 @@ func (c *compat) byNodeID(words []string) (string, error) {
 		return words[0], nil // the daemon says that it does not know it
 	}
 	for _, p := range r.Peers(c.node.Node) {
-		if strconv.Itoa(p.Host.NodeID) == words[1] {
-			name := r.Name + ":" + p.Host.Name
-			if len(words) > 2 {
-				name += "/" + words[2]
-			}
-			return name, nil
+		if strconv.Itoa(p.Host.NodeID) != words[1] {
+			continue
 		}
-	}
-	return "", &control.Error{Code: 162, What: words[0], Text: "Invalid configuration request"}
-}
-
-// setupUsage is printed where drbdsetup is not told what to do; its exit code is 20 as with the real one.
-func (c *compat) setupUsage() error {
-	var b strings.Builder
-	b.WriteString("\nUSAGE: drbdsetup command device arguments options\n\nDevice is usually /dev/drbdX or /dev/drbd/X.\n\nCommands are:\n")
-	var all []string
-	for name := range setupCommands {
-		all = append(all, name)
-	}
-	slices.Sort(all)
-	for i, name := range all {
-		if i%3 == 0 {
-			b.WriteString("   ")
+		name := r.Name + ":" + p.Host.Name
+		if len(words) > 3 && (words[2] != p.Local.Family+":"+p.Local.HostPort() || words[3] != p.Remote.Family+":"+p.Remote.HostPort()) {
+			return "", c.notConfigured(words[0])
 		}
-		fmt.Fprintf(&b, " %-24s", name)
-		if i%3 == 2 || i == len(all)-1 {
-			b.WriteByte('\n')
+		if len(words) == 3 {
+			name += "/" + words[2]
 		}
+		return name, nil
 	}
-	return c.usage("%s", b.String())
+	return "", c.notConfigured(words[0])
 }

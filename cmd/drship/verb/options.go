@@ -66,6 +66,7 @@ func (a *app) resourceOptions() *cobra.Command {
 func (a *app) syncer() *cobra.Command {
 	return a.command(request{
 		verb:    "syncer",
+		follows: true,
 		group:   groupData,
 		short:   "Take over the options that the configuration has changed (DRBD 8.3's name)",
 		long:    "Takes over what adjust would of the options of disks, connections and resources, and neither attaches nor connects anything.",

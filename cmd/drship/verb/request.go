@@ -22,6 +22,7 @@ type request struct {
 	check   func(map[string]string) error    // refuses options that do not go together; nil for none
 	remark  func(map[string]string) []string // what to say on the error output of options that are accepted; nil for nothing
 	offline bool                             // may be done without a daemon
+	follows bool                             // does what the configuration says: the daemon reads it again before
 	hidden  bool
 }
 
@@ -42,6 +43,10 @@ func (a *app) command(r request) *cobra.Command {
 	}
 	if r.flags != nil {
 		r.flags(cmd.Flags())
+	}
+	if r.follows {
+		cmd.Flags().String("follow", "", "refuse unless `FILE` is what the daemon follows")
+		cmd.Flags().Lookup("follow").Hidden = true
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		targets, err := parseTargets(args)

@@ -27,7 +27,9 @@ type Deps struct {
 	Generate identity.Generate // makes a node's key pair and certificate
 
 	Getenv         func(string) string
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	Terminal       func() bool // somebody sits at Stdin and Stdout
 	Dial           func(socketPath string) control.API
 }
 
@@ -95,11 +97,21 @@ func (d *Deps) fill() {
 	if d.Getenv == nil {
 		d.Getenv = os.Getenv
 	}
+	if d.Stdin == nil {
+		d.Stdin = os.Stdin
+	}
 	if d.Stdout == nil {
 		d.Stdout = os.Stdout
 	}
 	if d.Stderr == nil {
 		d.Stderr = os.Stderr
+	}
+	if d.Terminal == nil {
+		d.Terminal = func() bool {
+			in, okIn := d.Stdin.(*os.File)
+			out, okOut := d.Stdout.(*os.File)
+			return okIn && okOut && terminalWidth(in) > 0 && terminalWidth(out) > 0
+		}
 	}
 	if d.Dial == nil {
 		d.Dial = func(path string) control.API { return control.Dial(path) }
@@ -226,11 +238,11 @@ func (a *app) close() {
 }
 
 func (a *app) commands() []*cobra.Command {
-	return []*cobra.Command{
+	return append(a.steps(), []*cobra.Command{
 		a.status(), a.role(), a.cstate(), a.dstate(), a.proc(), a.overview(), a.show(), a.events2(), a.getGI(), a.showGI(), a.explain(), a.waitConnect(), a.waitSync(),
 		a.up(), a.down(), a.attach(), a.detach(), a.connect(), a.disconnect(), a.primary(), a.secondary(), a.adjust(), a.suspendIO(), a.resumeIO(),
 		a.createMD(), a.dumpMD(), a.wipeMD(), a.applyAL(), a.setGI(), a.resize(), a.invalidate(), a.invalidateRemote(), a.outdate(), a.verify(), a.diskOptions(), a.peerDeviceOptions(), a.netOptions(), a.resourceOptions(), a.syncer(), a.pauseSync(), a.resumeSync(), a.pause(), a.resume(), a.newCurrentUUID(),
 		a.daemon(), a.keygen(), a.pair(), a.device(),
 		a.dump(), a.man(), a.version(),
-	}
+	}...)
 }

@@ -21,15 +21,18 @@ type waitVerb struct {
 	watch   bool // show progress on a terminal
 }
 
-func (a *app) waitConnect() *cobra.Command {
-	return a.wait(waitVerb{
+func (a *app) waitConnect() *cobra.Command { return a.wait(connected()) }
+
+// connected is the wait for connections.
+func connected() waitVerb {
+	return waitVerb{
 		name:    "wait-connect",
 		short:   "Wait until the peers are connected",
 		example: "  drship wait-connect r0\n  drship wait-connect --timeout 60 all",
 		reached: func(r *face.Resource, p *face.Peer, t target) bool {
 			return everyVolume(r, p, t, func(_ *face.Volume, v *face.PeerVolume) bool { return p.VolumeConn(v) >= state.Connected })
 		},
-	})
+	}
 }
 
 func (a *app) waitSync() *cobra.Command {
