@@ -18,10 +18,10 @@ LINE      ?= rate=100M rtt=50ms loss=1%
 
 # Tools that must be there once deps has run as root; elsewhere what is missing is skipped, with a message.
 TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
-PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan/tun
+PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan ./bench/wan/tun
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo wan-demo test unit proofs lint fmt arrows crash sim flaps fuzz bench deps clean
+.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim flaps fuzz bench deps clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 bench: build ## rates and latencies beside nbdkit and qemu-storage-daemon, and over a bad line (fio needed)
 	$(GO) run ./bench/compare -binary $(BIN)/drship
+
+bench-wan: build ## goodput, recovery and lag over bad lines beside TCP and QUIC, into bench/report.md, as root [ARGS='-cells …', see go run ./bench/wan bench -h]
+	@$(GO) run ./bench/wan bench -binary $(BIN)/drship -report bench/report.md $(ARGS)
 
 deps: ## the Debian packages that the tests use, if root
 	@.ci/deps

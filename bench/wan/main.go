@@ -13,6 +13,7 @@ import (
 )
 
 const usage = `usage: wan line [flags] [-- command]   a bad line between two network namespaces
+       wan bench [flags]               what is carried over it, beside TCP and a single QUIC connection
 Each takes -h.
 `
 
@@ -35,6 +36,12 @@ func run(ctx context.Context, args []string) error {
 		switch args[0] {
 		case "line":
 			return runLine(ctx, args[1:])
+		case "bench":
+			return runBench(ctx, args[1:])
+		case quicSink:
+			return runSink(ctx, args[1:])
+		case quicSource:
+			return runSource(ctx, args[1:])
 		}
 	}
 	fmt.Fprint(os.Stderr, usage)
