@@ -3,12 +3,10 @@ package sender
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"drship/internal/block"
 	"drship/journal"
-	"drship/wan/frame"
 )
 
 // fallBehindLocked stops journaling for the peers that fill the journal: those that have more than half of it before
@@ -139,6 +137,10 @@ func (p *Peer) track(position block.Seq) (from block.Seq, covered bool) {
 	g := p.group
 	g.order.Lock()
 	defer g.order.Unlock()
+	p.endChaseLocked()
+	p.mu.Lock()
+	p.congestion.Reset(time.Now())
+	p.mu.Unlock()
 	if p.tracking == byBitmap && g.store.Failed() == nil {
 		p.tracking = byJournal
 		g.journaling++
@@ -148,34 +150,4 @@ func (p *Peer) track(position block.Seq) (from block.Seq, covered bool) {
 		return position, true
 	}
 	return g.log.Start(), false
-}
-
-// stepAhead is the pump's turn while the peer is tracked by bitmap: it says so once, waits until what was sent is
-// staged and the dwell is over, and goes on with a resync.
-func (s *Stream) stepAhead(ctx context.Context) (progress, error) {
-	p := s.peer
-	if s.Mode() != frame.ModeAhead {
-		p.mu.Lock()
-		s.resync = nil // acknowledgements of its chunks must not clear bits any more
-		sent := p.marks.Sent
-		p.mu.Unlock()
-		return progress{any: true}, s.announce(ctx, frame.ModeAhead, sent, p.OutOfSync())
-	}
-	if p.group.store.Failed() != nil || s.held.Load() {
-		return progress{}, nil
-	}
-	p.group.order.Lock()
-	since, converted := p.since, p.conversionDone()
-	p.group.order.Unlock()
-	p.mu.Lock()
-	drained := p.marks.Staged == p.marks.Sent
-	p.mu.Unlock()
-	if wait := s.cfg.AheadDwell - time.Since(since); wait > 0 || !drained || !converted {
-		return progress{wait: max(wait, 10*time.Millisecond)}, nil
-	}
-	from, _ := p.track(s.cfg.Position)
-	if err := s.announce(ctx, frame.ModeResync, from, p.OutOfSync()); err != nil {
-		return progress{}, fmt.Errorf("resume after journal was full: %w", err)
-	}
-	return progress{any: true}, nil
 }

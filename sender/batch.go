@@ -137,6 +137,7 @@ func (s *Stream) send(ctx context.Context, b *frame.Batch, raw int64) error {
 	s.stats.Batches.Add(1)
 	s.stats.Folded.Add(uint64(b.Folded))
 	s.stats.BytesRaw.Add(uint64(raw))
+	s.stats.Carried.Add(uint64(raw))
 	s.stats.BytesPacked.Add(uint64(len(b.Payload)))
 	if err := s.sendData(ctx, b, len(b.Payload)); err != nil {
 		return fmt.Errorf("send batch to %s: %w", p.name, err)

@@ -23,6 +23,7 @@ const (
 //
 //	            journal full                     drained, or connected again
 //	byJournal ───────────────> byBitmap(converting) ──> byBitmap ───────────> byJournal (and a resync)
+//	                                                     Ahead, or chased
 type Peer struct {
 	name    string
 	group   *Group
@@ -33,10 +34,13 @@ type Peer struct {
 	since     time.Time     // when tracking became byBitmap
 	converted chan struct{} // closed when the journal's part of the bitmap is complete; nil if none was begun
 
-	mu      sync.Mutex // guards what follows
-	marks   ship.Marks
-	stream  *Stream // nil while not connected as source
-	waiters ackHeap
+	onWay     *onWay        // nil unless the peer is chased
+
+	mu         sync.Mutex // guards what follows
+	marks      ship.Marks
+	stream     *Stream // nil while not connected as source
+	waiters    ackHeap
+	congestion ship.Congestion
 
 	protocol atomic.Uint32 // of the stream that runs: 'A', 'B', 'C'; 0 if none. Read on the write path
 	kick     chan struct{}

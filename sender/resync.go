@@ -32,6 +32,7 @@ type resync struct {
 	started time.Time
 	speed   ship.Speed
 	ended   bool // ResyncEnd is sent
+	chase   bool // the peer is followed by bitmap meanwhile: there is no end but Stream.backToJournal
 
 	volume int    // pump only: where the walk stands
 	block  uint64 // pump only
@@ -47,6 +48,8 @@ type run struct {
 	n      int    // blocks
 	query  bool   // digests only
 	hole   bool   // not allocated here, as far as is known before the range is locked
+
+	asked *question // of a chase: what was written since the read
 }
 
 // cost is what the run takes of the window, in bytes: a hole travels as its length.
@@ -70,13 +73,13 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	if idle {
 		return progress{}, nil
 	}
-	pace := s.cfg.Pace() // without p.mu: the answer may need locks that are held while p is asked for its figures
+	pace := s.paceNow() // without p.mu: the answer may need locks that are held while p is asked for its figures
 	p.mu.Lock()
 	rs := s.resync
 	if rs != nil {
 		rs.noteLocked(s)
 	}
-	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow || p.marks.Sent.Less(p.group.found) {
+	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow || !rs.chase && p.marks.Sent.Less(p.group.found) {
 		p.mu.Unlock()
 		return progress{}, nil
 	}
@@ -87,7 +90,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	r, ok := s.nextRun(rs)
 	if !ok {
 		answered := len(rs.out) == 0
-		done := answered && p.OutOfSync() == 0
+		done := answered && p.OutOfSync() == 0 && !rs.chase
 		rs.ended = done
 		if answered && !done {
 			rs.volume, rs.block = 0, 0 // bits were set behind the walk: go round again
@@ -96,7 +99,11 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 		if done {
 			return progress{any: true}, s.endResync(ctx)
 		}
-		return progress{any: answered}, nil
+		return progress{any: answered && p.OutOfSync() > 0}, nil
+	}
+	if rs.chase {
+		v := p.group.volumes[r.volume]
+		r.asked = newQuestion(v, r.bytesOf(v))
 	}
 	s.lastChunk++
 	id := s.lastChunk
@@ -195,6 +202,7 @@ func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) erro
 	}
 	buf := rs.buf[:rng.Len]
 	lock := v.locks.lock(rng)
+	s.peer.open(r.asked)
 	err := v.disk.ReadAt(buf, rng.Off)
 	v.locks.unlock(lock)
 	if err != nil {
@@ -210,6 +218,7 @@ func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) erro
 		return fmt.Errorf("encode resync of volume %d at %d: %w", v.number, rng.Off, err)
 	}
 	s.stats.ResyncBytes.Add(uint64(rng.Len))
+	s.stats.Carried.Add(uint64(rng.Len))
 	s.stats.ResyncPacked.Add(uint64(len(c.Data)))
 	if err := s.sendData(ctx, c, len(c.Data)); err != nil {
 		return fmt.Errorf("send resync to %s: %w", s.peer.name, err)
@@ -222,6 +231,9 @@ func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) erro
 func (s *Stream) sendHole(ctx context.Context, id uint64, v *Volume, r run, rng block.Range) error {
 	lock := v.locks.lock(rng)
 	still := holeAt(v.disk, rng) == rng.Len
+	if still {
+		s.peer.open(r.asked)
+	}
 	v.locks.unlock(lock)
 	if !still {
 		s.peer.mu.Lock()
@@ -293,7 +305,7 @@ func (s *Stream) answering() (rs *resync, unlock func()) {
 		s.peer.mu.Unlock()
 		g.order.Unlock()
 	}
-	if s.resync == nil || s.peer.tracking != byJournal {
+	if s.resync == nil || !s.resync.chase && s.peer.tracking != byJournal {
 		unlock()
 		return nil, nil
 	}
@@ -314,12 +326,13 @@ func (s *Stream) chunksDone(m *frame.ChunkAck) error {
 	defer unlock()
 	for _, id := range m.IDs {
 		if r, ok := rs.take(id); ok {
-			s.peer.bitmaps[r.volume].Clear(r.bytesOf(s.peer.group.volumes[r.volume]))
+			s.peer.settleLocked(r)
 		}
 	}
 	for _, id := range m.Bad {
 		if r, ok := rs.take(id); ok {
-			r.query = false
+			s.peer.closeLocked(r.asked)
+			r.query, r.asked = false, nil
 			rs.again = append(rs.again, r)
 		}
 	}
@@ -340,7 +353,7 @@ func (s *Stream) queryAnswered(m *frame.QueryReply) error {
 	if !r.query || len(m.Differ) < (r.n+7)/8 {
 		return fmt.Errorf("%w: answer to query %d does not fit", errProtocol, m.ID)
 	}
-	v := s.peer.group.volumes[r.volume]
+	s.peer.closeLocked(r.asked)
 	for i := 0; i < r.n; {
 		differ := bit(m.Differ, i)
 		j := i + 1
@@ -351,7 +364,8 @@ func (s *Stream) queryAnswered(m *frame.QueryReply) error {
 		if differ {
 			rs.again = append(rs.again, part)
 		} else {
-			s.peer.bitmaps[r.volume].Clear(part.bytesOf(v))
+			part.asked = r.asked.part(i, j)
+			s.peer.settleLocked(part)
 			s.stats.Equal.Add(uint64(part.n))
 		}
 		i = j

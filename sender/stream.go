@@ -33,6 +33,8 @@ type StreamConfig struct {
 	Csums digest.Alg
 	// Pace is asked for the rate of the resync each time a chunk is due.
 	Pace func() ship.Pace
+	// ChasePace, where set, is asked instead while the peer is chased: see Stream.Chasing. nil is no limit.
+	ChasePace func() ship.Pace
 	// LineRate, where set, is asked for the ceiling of everything that the stream sends, in bytes a second; 0 is none.
 	LineRate func() int64
 	// Starting is called before each StreamStart is sent, off all locks: the owner makes its identifiers durable and
@@ -62,7 +64,11 @@ type Stream struct {
 
 	lineFree time.Time // pump only: when what was sent has passed the ceiling of the line
 
-	mode   atomic.Uint32 // frame.Mode
+	mode    atomic.Uint32 // frame.Mode
+	chasing atomic.Bool   // the resync that runs is a chase
+	behind  bool          // pump only: the journal was given up, and the course after that taken
+	noted   time.Time     // pump only: when the congestion was told last
+
 	paused atomic.Bool   // resync held
 	held   atomic.Bool   // replication held
 
@@ -84,6 +90,7 @@ type StreamStats struct {
 	Resends                    atomic.Uint64
 	ResyncBytes, ResyncPacked  atomic.Uint64 // of chunks: as read, as sent
 	Queries, QueryBytes, Equal atomic.Uint64 // digests sent; bytes compared; blocks found equal
+	Carried                    atomic.Uint64 // bytes of blocks that went out as data, of records and of a resync
 	Waited                     atomic.Int64  // nanoseconds in which the line did not take what was to be sent
 }
 
@@ -146,9 +153,13 @@ func (p progress) and(q progress) progress {
 // step is one turn of the pump. One batch, then at most one piece of the resync: replication goes first, and neither
 // starves.
 func (s *Stream) step(ctx context.Context) (progress, error) {
+	s.noteFlow(time.Now())
 	if !s.peer.ByJournal() {
 		s.endRepair(ErrVerifyBehind)
-		return s.stepAhead(ctx)
+		if wait := s.lineWait(); wait > 0 {
+			return progress{wait: wait}, nil
+		}
+		return s.stepBehind(ctx)
 	}
 	if wait := s.lineWait(); wait > 0 {
 		return progress{wait: wait}, nil
@@ -175,6 +186,9 @@ func (s *Stream) begin(ctx context.Context) error {
 		return err
 	}
 	from, covered := p.track(s.cfg.Position)
+	p.mu.Lock()
+	p.congestion.Dwell = s.cfg.AheadDwell
+	p.mu.Unlock()
 	mode := frame.ModeJournal
 	blocks := p.OutOfSync()
 	if !covered || blocks > 0 || s.cfg.Resync {
@@ -195,16 +209,21 @@ func (s *Stream) announce(ctx context.Context, mode frame.Mode, from block.Seq, 
 		if from.Less(trimmed) {
 			trimmed = from
 		}
+		p.group.order.Lock()
 		p.mu.Lock()
 		p.marks = ship.Start(trimmed, from, end)
 		s.flight.reset()
 		s.from, s.resync = from, nil
 		if mode == frame.ModeResync {
 			s.resync = newResync(blocks)
+			s.resync.chase = s.chasing.Load()
 		}
 		p.stream = s
-		p.protocol.Store(uint32(s.cfg.Protocol))
+		if p.tracking == byJournal { // else nobody waits for the peer
+			p.protocol.Store(uint32(s.cfg.Protocol))
+		}
 		p.mu.Unlock()
+		p.group.order.Unlock()
 	}
 	s.mode.Store(uint32(mode))
 	p.group.logger.Info("stream starts", "peer", p.name, "mode", mode, "from", from, "blocks", blocks)

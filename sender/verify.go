@@ -116,6 +116,11 @@ func (g *Group) touchLocked(v *Volume, r block.Range) {
 	for _, q := range g.questions {
 		q.touch(v, r)
 	}
+	for _, p := range g.peers {
+		if p.onWay != nil {
+			p.onWay.touch(v, r)
+		}
+	}
 }
 
 // openQuestion is called with the question's range locked, so that no write to it is between the write order and the
