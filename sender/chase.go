@@ -245,3 +245,6 @@ func (s *Stream) paceNow() ship.Pace {
 
 // Chasing reports whether the peer is resynced by bitmap alone, because the writers are faster than the line.
 func (s *Stream) Chasing() bool { return s.chasing.Load() }
+
+// Peer is whom the stream serves.
+func (s *Stream) Peer() *Peer { return s.peer }

@@ -34,7 +34,7 @@ type Peer struct {
 	since     time.Time     // when tracking became byBitmap
 	converted chan struct{} // closed when the journal's part of the bitmap is complete; nil if none was begun
 
-	onWay     *onWay        // nil unless the peer is chased
+	onWay *onWay // nil unless the peer is chased
 
 	mu         sync.Mutex // guards what follows
 	marks      ship.Marks

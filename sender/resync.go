@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"drship/internal/block"
 	"drship/internal/digest"
 	"drship/internal/disk"
@@ -15,11 +13,11 @@ import (
 )
 
 const (
-	chunkBlocks  = 64                 // blocks in one chunk of data: 256 KiB
+	chunkBlocks  = 64                 // blocks in one chunk of data, at most: 256 KiB
 	holeBlocks   = 16384              // blocks in one chunk of zeroes: 64 MiB
-	queryBlocks  = 256                // blocks in one query: 1 MiB read, 8 KiB sent with sha256
+	queryBlocks  = 256                // blocks in one query, at most: 1 MiB read, 8 KiB sent with sha256
 	resyncWindow = 16 << 20           // bytes of chunks and queries that the peer has not answered
-	resyncBurst  = queryBlocks * 4096 // the pace allows one query at once
+	resyncBurst  = queryBlocks * 4096 // what a repair may send at once
 )
 
 // resync walks the bitmap of each volume and sends what is set. Its fields are guarded by Peer.mu, except those that
@@ -36,9 +34,14 @@ type resync struct {
 
 	volume int    // pump only: where the walk stands
 	block  uint64 // pump only
-	pace   ship.Pace
-	limit  *rate.Limiter
-	buf    []byte
+	buf    []byte // pump only
+
+	pace     ship.Pace // as asked for last
+	rate     int64     // what came of it, bytes a second; 0 is no limit
+	yields   bool      // to applications
+	control  ship.Controller
+	answered int64 // bytes answered since the controller looked last
+	bucket   ship.Bucket
 }
 
 // run is a run of blocks of one volume.
@@ -61,7 +64,7 @@ func (r run) cost() int64 {
 }
 
 func newResync(blocks uint64) *resync {
-	return &resync{out: map[uint64]run{}, total: blocks, started: time.Now(), limit: rate.NewLimiter(rate.Inf, resyncBurst)}
+	return &resync{out: map[uint64]run{}, total: blocks, started: time.Now()}
 }
 
 // shipResync sends one piece of the resync, if there is one and window and pace allow it.
@@ -74,6 +77,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 		return progress{}, nil
 	}
 	pace := s.paceNow() // without p.mu: the answer may need locks that are held while p is asked for its figures
+	crowded := !s.chasing.Load() && s.crowded()
 	p.mu.Lock()
 	rs := s.resync
 	if rs != nil {
@@ -83,7 +87,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 		p.mu.Unlock()
 		return progress{}, nil
 	}
-	if wait := paceWait(rs, pace); wait > 0 {
+	if wait := rs.paceWait(time.Now(), pace, crowded); wait > 0 {
 		p.mu.Unlock()
 		return progress{wait: wait}, nil
 	}
@@ -109,6 +113,9 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	id := s.lastChunk
 	rs.out[id] = r
 	rs.bytes += r.cost()
+	if !r.hole {
+		rs.bucket.Spend(r.cost())
+	}
 	p.mu.Unlock()
 	return progress{any: true}, s.sendRun(ctx, rs, id, r)
 }
@@ -122,23 +129,6 @@ func (rs *resync) noteLocked(s *Stream) {
 	rs.speed.Note(time.Now(), s.peer.OutOfSync())
 }
 
-// paceWait sets the pace of this moment and says how long the next piece has to wait for it.
-func paceWait(rs *resync, pace ship.Pace) time.Duration {
-	if pace != rs.pace {
-		rs.pace = pace
-		limit := rate.Inf
-		if pace.Rate > 0 {
-			limit = rate.Limit(pace.Rate)
-		}
-		rs.limit.SetLimit(limit)
-	}
-	now := time.Now()
-	if tokens := rs.limit.TokensAt(now); tokens < 1 {
-		return time.Duration((1-tokens)/float64(rs.limit.Limit())*float64(time.Second)) + time.Millisecond
-	}
-	return 0
-}
-
 // nextRun takes what has to be sent again, else the next set bits behind the walk.
 func (s *Stream) nextRun(rs *resync) (run, bool) {
 	if n := len(rs.again); n > 0 {
@@ -149,7 +139,7 @@ func (s *Stream) nextRun(rs *resync) (run, bool) {
 	for rs.volume < len(s.peer.bitmaps) {
 		first, n, ok := s.peer.bitmaps[rs.volume].Next(rs.block, holeBlocks)
 		if ok {
-			r := s.cut(run{volume: rs.volume, first: first, n: int(n)})
+			r := s.cut(rs, run{volume: rs.volume, first: first, n: int(n)})
 			rs.block = first + uint64(r.n)
 			return r, true
 		}
@@ -159,11 +149,9 @@ func (s *Stream) nextRun(rs *resync) (run, bool) {
 }
 
 // cut shortens a run to one piece: a hole as long as it is, else as much data as goes into a chunk or a query.
-func (s *Stream) cut(r run) run {
-	limit := chunkBlocks
-	if s.cfg.Csums != digest.None {
-		limit, r.query = queryBlocks, true
-	}
+func (s *Stream) cut(rs *resync, r run) run {
+	limit := s.pieceBlocks(rs)
+	r.query = s.cfg.Csums != digest.None
 	if r.n <= limit {
 		return r
 	}
@@ -209,7 +197,6 @@ func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) erro
 		return v.diskFailed("resync read", rng.Off, rng.Len, err)
 	}
 	s.peer.group.counters.DiskRead.Add(uint64(rng.Len))
-	rs.limit.ReserveN(time.Now(), int(min(rng.Len, resyncBurst)))
 	if r.query {
 		return s.sendQuery(ctx, id, v, rng, buf)
 	}
@@ -291,6 +278,7 @@ func (rs *resync) take(id uint64) (run, bool) {
 	if ok {
 		delete(rs.out, id)
 		rs.bytes -= r.cost()
+		rs.answered += r.cost()
 	}
 	return r, ok
 }
@@ -423,7 +411,7 @@ func (s *Stream) Resync() (ResyncProgress, bool) {
 		return ResyncProgress{}, false
 	}
 	rs := s.resync
-	p := ResyncProgress{Total: max(rs.total, left), Left: left, Started: rs.started, Pace: rs.pace, Paused: s.paused.Load()}
+	p := ResyncProgress{Total: max(rs.total, left), Left: left, Started: rs.started, Pace: rs.described(), Paused: s.paused.Load()}
 	p.Rate, p.ETA = rs.speed.Rate(time.Now(), left)
 	// What a moment without limit has moved says nothing of the rest.
 	if paced := float64(rs.pace.Rate) / block.Size; paced > 0 && p.Rate > paced {

@@ -69,8 +69,8 @@ type Stream struct {
 	behind  bool          // pump only: the journal was given up, and the course after that taken
 	noted   time.Time     // pump only: when the congestion was told last
 
-	paused atomic.Bool   // resync held
-	held   atomic.Bool   // replication held
+	paused atomic.Bool // resync held
+	held   atomic.Bool // replication held
 
 	// Guarded by peer.mu.
 	flight    inflight

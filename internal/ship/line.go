@@ -8,13 +8,17 @@ const (
 	lineProbeRTTs  = 10               // round trips that a probe lasts at least: congestion control has to open up
 	lineProbeEvery = 60 * time.Second // from the end of a probe to the next
 	lineProbeGap   = time.Second      // a probe that was not looked at for so long is begun anew
-	lineSaturated  = 30               // per cent of a probe that senders have waited, for the line to count as the limit
+	lineSaturated  = 30               // per cent of a span that senders have waited, for the line to count as the limit
+	lineObserve    = time.Second      // a span of what is only observed
 )
 
 // Line estimates what a line delivers from what is sent over it. Now and then it asks for a probe: for a moment the sender
 // goes as fast as it can, and where it has to wait for the line, what went out in the second half is what the line delivers.
-// A sender that never waited has not found the limit. The zero value knows nothing yet.
+// A sender that never waited has not found the limit. Between probes a span in which senders had to wait tells the same. The
+// zero value knows nothing yet.
 type Line struct {
+	probed  bool
+	seen    lineMark // where the span that is observed began
 	rate    int64
 	probing bool
 	last    time.Time
@@ -31,12 +35,22 @@ type lineMark struct {
 }
 
 // Look takes the counters of this moment: bytes sent, and the time that senders have waited for the line. It reports whether
-// the sender should go without a limit. It is called each time something is due to be sent.
-func (l *Line) Look(now time.Time, bytes uint64, waited, rtt time.Duration) bool {
+// the sender should go without a limit. It is called each time something is due to be sent. quiet says that no application has
+// written for a while: only then does a probe take the line, but for the first.
+func (l *Line) Look(now time.Time, bytes uint64, waited, rtt time.Duration, quiet bool) bool {
 	gap := now.Sub(l.last) > lineProbeGap
 	l.last = now
+	mark := lineMark{now, bytes, waited}
+	if l.probing || gap || l.seen.at.IsZero() {
+		l.seen = mark
+	} else if now.Sub(l.seen.at) >= lineObserve {
+		l.observe(l.seen, mark)
+		l.seen = mark
+	}
 	switch {
-	case l.probing && gap, !l.probing && !now.Before(l.next):
+	case l.probing && l.probed && !quiet:
+		l.probing, l.next = false, now.Add(lineProbeEvery)
+	case l.probing && gap, !l.probing && !now.Before(l.next) && (quiet || !l.probed):
 		l.begin(now, rtt)
 	case l.probing && l.half.at.IsZero() && now.Sub(l.began) >= l.until.Sub(l.began)/2:
 		l.half = lineMark{now, bytes, waited}
@@ -52,17 +66,31 @@ func (l *Line) begin(now time.Time, rtt time.Duration) {
 }
 
 func (l *Line) end(now time.Time, bytes uint64, waited time.Duration) {
-	l.probing, l.next = false, now.Add(lineProbeEvery)
-	span := now.Sub(l.half.at)
-	if l.half.at.IsZero() || span <= 0 || bytes <= l.half.bytes {
+	l.probing, l.probed, l.next = false, true, now.Add(lineProbeEvery)
+	if !l.half.at.IsZero() {
+		l.observe(l.half, lineMark{now, bytes, waited})
+	}
+}
+
+// observe learns from what went out between two marks.
+func (l *Line) observe(from, to lineMark) {
+	span := to.at.Sub(from.at)
+	if span <= 0 || to.bytes <= from.bytes {
 		return
 	}
-	rate := int64(float64(bytes-l.half.bytes) / span.Seconds())
+	rate := int64(float64(to.bytes-from.bytes) / span.Seconds())
 	switch {
-	case (waited-l.half.waited)*100 >= span*lineSaturated:
+	case (to.waited-from.waited)*100 >= span*lineSaturated:
 		l.rate = rate
 	case rate > l.rate && l.rate > 0:
 		l.rate = rate // it delivers at least that
+	}
+}
+
+// Measured takes over what a probe of its own has found, in bytes a second.
+func (l *Line) Measured(now time.Time, rate int64) {
+	if rate > 0 {
+		l.rate, l.probing, l.probed, l.next = rate, false, true, now.Add(lineProbeEvery)
 	}
 }
 

@@ -11,7 +11,7 @@ func send(l *Line, from time.Time, lasting time.Duration, line, maker float64, b
 	const tick = 10 * time.Millisecond
 	for at := from; at.Before(from.Add(lasting)); at = at.Add(tick) {
 		rate := maker
-		if !l.Look(at, uint64(*bytes), *waited, 20*time.Millisecond) {
+		if !l.Look(at, uint64(*bytes), *waited, 20*time.Millisecond, true) {
 			rate = 0.3 * min(line, maker)
 		}
 		if rate > line {
@@ -60,13 +60,13 @@ func TestResyncPaceOfTheBottleneck(t *testing.T) {
 		{PaceInput{Disk: 180e6, Network: 110e6}, 33e6},
 		{PaceInput{Disk: 80e6, Network: 110e6}, 24e6},
 		{PaceInput{Disk: 180e6}, 54e6},
-		{PaceInput{Disk: 180e6, Network: 110e6, Max: 20e6}, 20e6},
-		{PaceInput{Disk: 180e6, Network: 110e6, Min: 50e6}, 50e6},
+		{PaceInput{Disk: 180e6, Network: 110e6, Max: 20e6, Control: Control{Plan: time.Second}}, 20e6},
+		{PaceInput{Disk: 180e6, Network: 110e6, Max: 20e6}, 33e6}, // c-plan-ahead 0: no controller, no ceiling
 		{PaceInput{Disk: 180e6, Network: 110e6, Fixed: 5e6, Max: 1e6}, 5e6},
 		{PaceInput{Disk: 180e6, Network: 110e6, Fixed: 5e6, Temporary: 7e6}, 7e6},
 		{PaceInput{Disk: 180e6, Network: 110e6, Scheduled: 20e6}, 6e6},
 		{PaceInput{Scheduled: 20e6}, 6e6},
-		{PaceInput{Max: 20e6}, 20e6},
+		{PaceInput{Max: 20e6, Control: Control{Plan: time.Second}}, 20e6},
 		{PaceInput{}, 0},
 	} {
 		if got := ResyncPace(c.in); got.Rate != c.want || got.Why == "" {

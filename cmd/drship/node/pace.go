@@ -7,15 +7,41 @@ import (
 	"drship/internal/config"
 	"drship/internal/ship"
 	"drship/internal/state"
+	"drship/wan"
 )
 
 // probeDisk is how long a disk is read at attach, so that its rate is known.
 const probeDisk = 200 * time.Millisecond
 
+// quietTime is how long no application may have written for a probe to take the line.
+const quietTime = time.Second
+
 // lineMeter is what a session knows of its line.
 type lineMeter struct {
-	mu   sync.Mutex
-	line ship.Line
+	mu      sync.Mutex
+	line    ship.Line
+	records uint64    // sent, when it was looked at last
+	busy    time.Time // when that changed last
+}
+
+// look takes the counters of this moment. It reports whether the resync should go without a limit, to find out what the line
+// delivers, and what is known of that.
+func (m *lineMeter) look(now time.Time, src *source, link *wan.Session) (free bool, rate int64) {
+	st, own := link.Stats(), src.stream.Stats()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := own.Records.Load(); n != m.records {
+		m.records, m.busy = n, now
+	}
+	free = m.line.Look(now, st.WireSent, time.Duration(own.Waited.Load()), st.RTT, now.Sub(m.busy) > quietTime)
+	return free, m.line.Rate()
+}
+
+// measured takes over what a probe of the line has found, in bytes a second.
+func (m *lineMeter) measured(rate int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.line.Measured(time.Now(), rate)
 }
 
 // pace is asked for by the resync each time a piece of it is due. Where it has to be measured, the line is, now and then.
@@ -25,12 +51,8 @@ func (r *Resource) pace(s *session) ship.Pace {
 		return ship.ResyncPace(in)
 	}
 	if src := s.currentSource(); src != nil && in.Scheduled == 0 {
-		st := s.link.Stats()
-		s.line.mu.Lock()
-		free := s.line.line.Look(time.Now(), st.WireSent, time.Duration(src.stream.Stats().Waited.Load()), st.RTT)
-		in.Network = s.line.line.Rate()
-		s.line.mu.Unlock()
-		if free {
+		var free bool
+		if free, in.Network = s.line.look(time.Now(), src, s.link); free {
 			return ship.Pace{Why: "measuring the line"}
 		}
 	}
@@ -46,7 +68,7 @@ func (r *Resource) paceInput(s *session) ship.PaceInput {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := r.cfg.Disk
-	in := ship.PaceInput{Temporary: r.tempRate, Fixed: d.ResyncRate, Network: network, Scheduled: line, Min: d.CMinRate, Max: d.CMaxRate}
+	in := ship.PaceInput{Temporary: r.tempRate, Fixed: d.ResyncRate, Network: network, Scheduled: line, Max: d.CMaxRate, Control: resyncControl(d)}
 	if r.att != nil {
 		for _, m := range r.att.meters {
 			if rate := m.Rate(); rate > 0 && (in.Disk == 0 || rate < in.Disk) {
@@ -55,6 +77,19 @@ func (r *Resource) paceInput(s *session) ship.PaceInput {
 		}
 	}
 	return in
+}
+
+// chasePace is asked for instead while the peer is chased.
+func (r *Resource) chasePace(s *session) ship.Pace { return ship.ChasePace(r.paceInput(s)) }
+
+// resyncControl is what the configuration tells the resync's controller. A fill target that nobody wrote is none: DRBD's default of
+// 50 KiB would hold a resync over a long line down far below what it may take.
+func resyncControl(d config.Disk) ship.Control {
+	c := ship.Control{Plan: d.CPlanAhead, Delay: d.CDelayTarget, Min: d.CMinRate}
+	if _, written := d.Set["c-fill-target"]; written {
+		c.Fill = d.CFillTarget
+	}
+	return c
 }
 
 // lineRate is what the line may carry now: by rate-schedule, else link-rate; 0 for no ceiling.

@@ -83,9 +83,10 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 	}
 	return sender.StreamConfig{
 		Link: s.link, Protocol: net.Protocol, Reduce: red, Csums: csums, AheadDwell: r.node.env.AheadDwell,
-		Pace:     func() ship.Pace { return r.pace(s) },
-		LineRate: func() int64 { return r.lineRate(s) },
-		Ending:   func() { r.streamEnds(s, a) },
+		Pace:      func() ship.Pace { return r.pace(s) },
+		ChasePace: func() ship.Pace { return r.chasePace(s) },
+		LineRate:  func() int64 { return r.lineRate(s) },
+		Ending:    func() { r.streamEnds(s, a) },
 		Starting: func(ctx context.Context, m *frame.StreamStart) error {
 			if err := r.beforeResync(ctx, s, m, "before-resync-source"); err != nil {
 				return err

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"drship/cmd/drship/control"
@@ -234,11 +235,28 @@ func sourceProgress(st *sender.Stream) *face.Progress {
 	if !ok {
 		return nil
 	}
-	f := progress(p.Total*block.Size, p.Left*block.Size, p.Started, p.Pace.Rate, p.Pace.Why)
+	why := p.Pace.Why
+	if st.Chasing() {
+		why = cannotWin(st, why)
+	}
+	f := progress(p.Total*block.Size, p.Left*block.Size, p.Started, p.Pace.Rate, why)
 	if p.Rate > 0 || p.Paused {
 		f.Rate, f.ETA = int64(p.Rate*block.Size), p.ETA
 	}
 	return f
+}
+
+// cannotWin says why a chase does not end, and what would end it.
+func cannotWin(st *sender.Stream, why string) string {
+	writers, line, limit := st.Peer().Congestion()
+	if writers == 0 || line == 0 {
+		return why + ": the journal was full"
+	}
+	per := func(rate int64) string { return face.Bytes(rate) + "/s" }
+	if writers <= limit {
+		return fmt.Sprintf("%s: catching up; writers %s, the line carries %s", why, per(writers), per(line))
+	}
+	return fmt.Sprintf("%s, and cannot win: writers %s, the line carries %s; they would have to stay below %s", why, per(writers), per(line), per(limit))
 }
 
 // resynced is how many bytes of resyncs this side has dealt with: written, or found to be equal.
