@@ -265,6 +265,16 @@ func (m *Bitmap) Count() uint64 {
 	return m.count
 }
 
+// CountPage is the number of bits set in page p.
+func (m *Bitmap) CountPage(p uint32) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if uint64(p)*PageBlocks >= m.blocks() {
+		return 0
+	}
+	return m.countPages(uint64(p), uint64(p)+1)
+}
+
 // Contains reports whether a block that r touches is set: whether any byte of r may differ.
 func (m *Bitmap) Contains(r block.Range) bool {
 	if r.Off < 0 || r.Len <= 0 {

@@ -32,8 +32,10 @@ type resync struct {
 	ended   bool // ResyncEnd is sent
 	chase   bool // the peer is followed by bitmap meanwhile: there is no end but Stream.backToJournal
 
-	volume int    // pump only: where the walk stands
-	block  uint64 // pump only
+	volume int // where the walk stands
+	block  uint64
+	rounds int // over the map, but for the first
+	survey survey
 	buf    []byte // pump only
 
 	pace     ship.Pace // as asked for last
@@ -80,6 +82,12 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	crowded := !s.chasing.Load() && s.crowded()
 	p.mu.Lock()
 	rs := s.resync
+	p.mu.Unlock()
+	if rs != nil {
+		s.surveyMore(rs)
+	}
+	p.mu.Lock()
+	rs = s.resync
 	if rs != nil {
 		rs.noteLocked(s)
 	}
@@ -98,6 +106,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 		rs.ended = done
 		if answered && !done {
 			rs.volume, rs.block = 0, 0 // bits were set behind the walk: go round again
+			rs.rounds++
 		}
 		p.mu.Unlock()
 		if done {
@@ -126,7 +135,9 @@ func (rs *resync) noteLocked(s *Stream) {
 		rs.speed = ship.Speed{}
 		return
 	}
-	rs.speed.Note(time.Now(), s.peer.OutOfSync())
+	if now := time.Now(); rs.speed.Due(now) {
+		rs.speed.Note(now, rs.left(s.peer))
+	}
 }
 
 // nextRun takes what has to be sent again, else the next set bits behind the walk.
@@ -412,10 +423,15 @@ func (s *Stream) Resync() (ResyncProgress, bool) {
 	}
 	rs := s.resync
 	p := ResyncProgress{Total: max(rs.total, left), Left: left, Started: rs.started, Pace: rs.described(), Paused: s.paused.Load()}
-	p.Rate, p.ETA = rs.speed.Rate(time.Now(), left)
-	// What a moment without limit has moved says nothing of the rest.
-	if paced := float64(rs.pace.Rate) / block.Size; paced > 0 && p.Rate > paced {
-		p.Rate, p.ETA = paced, time.Duration(float64(left)/paced*float64(time.Second))
+	now, paced := time.Now(), float64(p.Pace.Rate)
+	data := rs.left(s.peer)
+	rate, eta := rs.speed.Rate(now, data)
+	switch {
+	case p.Paused:
+		rate, eta = 0, -1
+	case paced > 0 && (rate > paced || rs.speed.Fresh(now)): // what a moment without limit has moved says nothing of the rest
+		rate, eta = paced, time.Duration(float64(data)/paced*float64(time.Second))
 	}
+	p.Rate, p.ETA = rate/block.Size, eta
 	return p, true
 }

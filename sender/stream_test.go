@@ -79,12 +79,18 @@ const volumeSize = 16 << 20
 
 func setUp(t *testing.T, protocol byte, maxJournal int64, onFull FullPolicy) *bench {
 	t.Helper()
+	return setUpWith(t, protocol, maxJournal, onFull, disk.NewMem(volumeSize, 1), func(*Peer, *StreamConfig) {})
+}
+
+// setUpWith has the peer and the stream's configuration changed before the stream runs.
+func setUpWith(t *testing.T, protocol byte, maxJournal int64, onFull FullPolicy, d disk.Disk, change func(*Peer, *StreamConfig)) *bench {
+	t.Helper()
 	store, err := journal.Open("r0", journal.Options{FS: vfs.NewMem(), MaxJournal: maxJournal})
 	if err != nil {
 		t.Fatal(err)
 	}
 	hooks := fullHooks{make(chan string, 8)}
-	g, err := New(Config{Store: store, Disks: []VolumeDisk{{0, disk.NewMem(volumeSize, 1)}}, Peers: []string{"bob"}, ALExtents: 67,
+	g, err := New(Config{Store: store, Disks: []VolumeDisk{{0, d}}, Peers: []string{"bob"}, ALExtents: 67,
 		MaxJournal: maxJournal, OnFull: onFull, Hooks: hooks, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -96,12 +102,13 @@ func setUp(t *testing.T, protocol byte, maxJournal int64, onFull FullPolicy) *be
 	b := &bench{T: t, group: g, line: &line{}, hooks: hooks}
 	p := g.Peer("bob")
 	p.StartHere()
-	b.stream, err = p.Open(StreamConfig{Link: b.line, Protocol: protocol, Position: g.End(), AheadDwell: time.Second,
+	cfg := StreamConfig{Link: b.line, Protocol: protocol, Position: g.End(), AheadDwell: time.Second,
 		Reduce:   reduce.Options{Codec: frame.CodecRaw, Digest: digest.CRC32C, Fold: true},
 		Pace:     func() ship.Pace { return ship.Pace{} },
 		Starting: func(context.Context, *frame.StreamStart) error { return nil },
-		Synced:   func(context.Context) error { return nil }})
-	if err != nil {
+		Synced:   func(context.Context) error { return nil }}
+	change(p, &cfg)
+	if b.stream, err = p.Open(cfg); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -53,15 +53,15 @@ func resyncOptions() []Option {
 		text("disk", "resync-after", "8.4 9", nil).to(func(v *sections) any { return &v.Disk.ResyncAfter }).
 			does("wait for the resync of another resource of this node, RES or RES/VOL; a chain that leads back to its start is ignored"),
 		span("disk", "c-plan-ahead", "20", 0, 300, tenth, "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CPlanAhead }).
-			inert("the rate of a resync is reckoned from what disk and network are measured to deliver"),
+			does("horizon of the controller that keeps what a resync has under way at c-fill-target or c-delay-target; 0: no controller, and c-max-rate has no effect"),
 		number("disk", "c-fill-target", "100", 0, 1<<20, 's', "sectors", "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CFillTarget }).
-			inert("the rate of a resync is reckoned from what disk and network deliver; at most 16 MiB are in flight"),
+			does("what a resync has under way, where it is written; else c-delay-target counts. DRBD's default of 50 KiB would hold a long line down"),
 		span("disk", "c-delay-target", "10", 1, 100, tenth, "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CDelayTarget }).
-			inert("see c-fill-target"),
+			does("how long a piece of a resync may be under way before the resync is slowed down, where c-fill-target is not written"),
 		number("disk", "c-max-rate", "102400", 0, 4<<20, 'k', "KiB/s", "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CMaxRate }).
-			does("ceiling of a resync whose rate is measured; 0: none"),
+			does("ceiling of a resync whose rate is measured; 0: none; no effect where c-plan-ahead is 0"),
 		number("disk", "c-min-rate", "250", 0, 4<<20, 'k', "KiB/s", "8.3 8.4 9").to(func(v *sections) any { return &v.Disk.CMinRate }).
-			does("floor of a resync whose rate is measured"),
+			does("what a resync goes down to while writes of applications wait for the line; 0: it does not yield"),
 	}
 }
 

@@ -113,9 +113,19 @@ type speedMark struct {
 	left uint64
 }
 
-// Note takes what is left now.
+// Due reports whether Note would take a mark now.
+func (s *Speed) Due(now time.Time) bool {
+	return s.n == 0 || now.Sub(s.marks[(s.n-1)%speedMarks].at) >= speedEvery
+}
+
+// Fresh reports whether the first mark is so young that the rate says little.
+func (s *Speed) Fresh(now time.Time) bool {
+	return s.n == 0 || s.n == 1 && now.Sub(s.marks[0].at) < speedEvery
+}
+
+// Note takes what is left now, if it is due.
 func (s *Speed) Note(now time.Time, left uint64) {
-	if s.n > 0 && now.Sub(s.marks[(s.n-1)%speedMarks].at) < speedEvery {
+	if !s.Due(now) {
 		return
 	}
 	s.marks[s.n%speedMarks] = speedMark{now, left}
