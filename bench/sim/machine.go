@@ -29,6 +29,7 @@ type machine struct {
 	rng   *rand.Rand
 	conf  string
 	log   io.Writer
+	dwell time.Duration
 
 	fs    *vfs.MemFS
 	disks []*disk.Mem
@@ -38,12 +39,35 @@ type machine struct {
 	off   context.CancelFunc
 }
 
-func newMachine(w *world, name, dir, conf string, volumes int, seed uint64, log io.Writer) *machine {
-	m := &machine{name: name, dir: dir, world: w, conf: conf, log: log, rng: rand.New(rand.NewPCG(seed, uint64(name[0]))), fs: vfs.NewCrashableMem()}
-	for i := range volumes {
-		m.disks = append(m.disks, disk.NewMem(volumeSize, seed+uint64(i)))
+func newMachine(w *world, name, dir string, p plan, seed uint64, log io.Writer) *machine {
+	m := &machine{name: name, dir: dir, world: w, conf: p.config(), log: log, dwell: p.dwell, rng: rand.New(rand.NewPCG(seed, uint64(name[0]))), fs: vfs.NewCrashableMem()}
+	size := p.size
+	if size == 0 {
+		size = volumeSize
+	}
+	if m.dwell == 0 {
+		m.dwell = 5 * time.Second
+	}
+	for i := range p.volumes {
+		d := disk.NewMem(size, seed+uint64(i))
+		if p.carried {
+			fill(d)
+		}
+		m.disks = append(m.disks, d)
 	}
 	return m
+}
+
+// fill writes what does not compress, the same on every disk. It panics where memory fails.
+func fill(d *disk.Mem) {
+	rng := rand.NewChaCha8([32]byte{7})
+	buf := make([]byte, 1<<20)
+	for off := int64(0); off < d.Size(); off += int64(len(buf)) {
+		_, _ = rng.Read(buf) // never fails
+		if err := d.WriteAt(buf[:min(int64(len(buf)), d.Size()-off)], off); err != nil {
+			panic(err)
+		}
+	}
 }
 
 func (m *machine) power() context.Context { return m.alive }
@@ -72,7 +96,7 @@ func (m *machine) start() error {
 	disks := m.disks
 	seed := m.rng.Uint64()
 	env := node.Env{
-		StateDir: filepath.Join(m.dir, m.name), RunDir: m.dir, Node: m.name, FS: m.fs, AheadDwell: 5 * time.Second,
+		StateDir: filepath.Join(m.dir, m.name), RunDir: m.dir, Node: m.name, FS: m.fs, AheadDwell: m.dwell,
 		Logger:     slog.New(slog.NewTextHandler(m.log, nil)).With("node", m.name),
 		LoadConfig: func() (*config.Config, error) { return config.Parse("sim.conf", []byte(m.conf), config.ParseOptions{}) },
 		OpenDisk: func(path string) (disk.Disk, error) {

@@ -22,6 +22,13 @@ type plan struct {
 	journal  string // max-size; small enough to fill now and then
 	csums    bool
 	moments  []moment
+
+	// Of a run that is about rates; zero is what the drawn plans have.
+	size    int64         // of a volume, bytes
+	dwell   time.Duration // how long a peer stays Behind at least
+	bits    int64         // that each end of the line carries a second
+	disk    string        // more statements of the disk section
+	carried bool          // both disks hold the same data, not zeroes, and are declared equal
 }
 
 // who goes down.
@@ -100,6 +107,7 @@ func between(r *rand.Rand, low, high time.Duration) time.Duration {
 const configuration = `
 resource r0 {
 	net { protocol %c; cram-hmac-alg sha256; shared-secret "simulated"; %s }
+	disk { %s }
 	journal { max-size %s; }
 	on alice { address 10.0.0.1:7788; %s }
 	on bob   { address 10.0.0.2:7788; %s }
@@ -118,5 +126,5 @@ func (p plan) config() string {
 	if p.csums {
 		csums = "csums-alg sha1;"
 	}
-	return fmt.Sprintf(configuration, p.protocol, csums, p.journal, volumes("alice"), volumes("bob"))
+	return fmt.Sprintf(configuration, p.protocol, csums, p.disk, p.journal, volumes("alice"), volumes("bob"))
 }

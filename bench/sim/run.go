@@ -32,16 +32,9 @@ type run struct {
 
 // simulate carries out a plan. It is called inside a bubble of virtual time.
 func simulate(p plan, dir string, out io.Writer) (err error) {
-	w := newWorld(p.seed)
-	defer w.net.Close()
-	r := &run{plan: p, world: w, rng: rand.New(rand.NewPCG(p.seed, 0x72756e)), next: 1, out: out}
-	r.primary = newMachine(w, "alice", dir, p.config(), p.volumes, p.seed, out)
-	r.secondary = newMachine(w, "bob", dir, p.config(), p.volumes, p.seed+100, out)
-	defer func() {
-		r.primary.stop()
-		r.secondary.stop()
-	}()
-	w.set(line{delay: time.Millisecond})
+	r := newRun(p, dir, out)
+	defer r.close()
+	r.world.set(line{delay: time.Millisecond})
 	if err := r.create(); err != nil {
 		return fmt.Errorf("create the pair: %w", err)
 	}
@@ -52,6 +45,20 @@ func simulate(p plan, dir string, out io.Writer) (err error) {
 		}
 	}
 	return nil
+}
+
+func newRun(p plan, dir string, out io.Writer) *run {
+	w := newWorld(p)
+	r := &run{plan: p, world: w, rng: rand.New(rand.NewPCG(p.seed, 0x72756e)), next: 1, out: out}
+	r.primary = newMachine(w, "alice", dir, p, p.seed, out)
+	r.secondary = newMachine(w, "bob", dir, p, p.seed+100, out)
+	return r
+}
+
+func (r *run) close() {
+	r.primary.stop()
+	r.secondary.stop()
+	r.world.net.Close()
 }
 
 func (r *run) create() error {
@@ -65,7 +72,12 @@ func (r *run) create() error {
 	}); err != nil {
 		return err
 	}
-	if err := r.primary.do("primary", "force"); err != nil {
+	if r.carried {
+		if err := r.primary.do("new-current-uuid", "clear-bitmap"); err != nil {
+			return err
+		}
+	}
+	if err := r.promote("force"); err != nil {
 		return err
 	}
 	return r.equal()

@@ -30,10 +30,15 @@ type world struct {
 	jitter time.Duration
 	loss   float64
 	cut    bool
+
+	bits int // a second, of each end
 }
 
-func newWorld(seed uint64) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 0x776f726c64))}
+func newWorld(p plan) *world {
+	w := &world{rng: rand.New(rand.NewPCG(p.seed, 0x776f726c64)), bits: int(p.bits)}
+	if w.bits == 0 {
+		w.bits = 1000 * simnet.Mibps
+	}
 	w.net = &simnet.Simnet{Logger: slog.New(slog.DiscardHandler), LatencyFunc: func(*simnet.Packet) time.Duration { return w.latency() }}
 	w.net.Start()
 	return w
@@ -69,7 +74,7 @@ func (w *world) listen(m *machine, addr string) (net.PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	link := simnet.LinkSettings{BitsPerSecond: 1000 * simnet.Mibps}
+	link := simnet.LinkSettings{BitsPerSecond: w.bits}
 	c := w.net.NewEndpoint(net.UDPAddrFromAddrPort(ap), simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link})
 	return &socket{SimConn: c, world: w, alive: m.power()}, nil
 }
