@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +19,7 @@ type slowLine struct {
 	line
 	rate   float64 // bytes a second
 	rtt    time.Duration
-	stream func() *Stream
+	stream atomic.Pointer[Stream]
 	work   sync.WaitGroup
 	sent   int64 // bytes of chunks
 }
@@ -37,7 +38,7 @@ func (l *slowLine) Send(ctx context.Context, m frame.Message) error {
 	id := c.ID
 	l.work.Go(func() {
 		time.Sleep(l.rtt)
-		_ = l.stream().Handle(context.Background(), &frame.ChunkAck{IDs: []uint64{id}}) // the stream may have ended
+		_ = l.stream.Load().Handle(context.Background(), &frame.ChunkAck{IDs: []uint64{id}}) // the stream may have ended
 	})
 	return nil
 }
@@ -94,17 +95,15 @@ func foretell(t *testing.T, d sparse, rate float64, pace func(time.Duration) shi
 		}
 	}
 	start := time.Now()
-	var b *bench
 	line := &slowLine{rate: rate, rtt: 30 * time.Millisecond}
-	line.stream = func() *Stream { return b.stream }
-	b = &bench{}
-	b = setUpWith(t, 'A', 1<<30, PullAhead, d, func(p *Peer, cfg *StreamConfig) {
+	b := setUpWith(t, 'A', 1<<30, PullAhead, d, func(p *Peer, cfg *StreamConfig) {
 		if err := p.SetAll(); err != nil {
 			t.Fatal(err)
 		}
 		cfg.Link, cfg.Pace = line, func() ship.Pace { return pace(time.Since(start)) }
 		cfg.Reduce.Digest = 0
 	})
+	line.stream.Store(b.stream)
 	defer line.work.Wait()
 	type guess struct{ at, eta time.Duration }
 	var guesses []guess
