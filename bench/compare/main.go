@@ -52,6 +52,7 @@ type bench struct {
 type subject struct {
 	name string
 	uri  string
+	dir  string // with all its images
 	stop func() error
 	pids []int // its processes, the one that is written to first
 
@@ -119,7 +120,7 @@ func (b *bench) group(ctx context.Context, title string, makers []maker, loads [
 		if err != nil {
 			return fmt.Errorf("start %s: %w", m.name, err)
 		}
-		s.name = m.name
+		s.name, s.dir = m.name, dir
 		subjects = append(subjects, s)
 	}
 	r := results{}
@@ -141,6 +142,9 @@ func (b *bench) group(ctx context.Context, title string, makers []maker, loads [
 
 // measure runs a workload against a subject, and waits until the subject is at rest again.
 func (b *bench) measure(ctx context.Context, s subject, w workload) (measurement, error) {
+	if err := uncache(s.dir); err != nil {
+		return measurement{}, err
+	}
 	if s.before != nil {
 		s.before()
 	}
