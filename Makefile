@@ -21,7 +21,7 @@ TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
 PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan ./bench/wan/tun
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim flaps fuzz bench deps clean
+.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim flaps fuzz bench kernel deps clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,9 @@ bench: build ## rates and latencies beside nbdkit and qemu-storage-daemon, and o
 
 bench-wan: build ## goodput, recovery and lag over bad lines beside TCP and QUIC, into bench/report.md, as root [ARGS='-cells …', see go run ./bench/wan bench -h]
 	@$(GO) run ./bench/wan bench -binary $(BIN)/drship -report bench/report.md $(ARGS)
+
+kernel: ## drship device under a Debian kernel with its nbd module, in qemu (qemu-system-x86, busybox-static, cpio needed)
+	bench/kernel/run
 
 deps: ## the Debian packages that the tests use, if root
 	@.ci/deps

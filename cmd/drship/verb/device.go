@@ -91,10 +91,23 @@ func (a *app) holdDevice(ctx context.Context, k kernel, export, device string, t
 		return errors.Join(fmt.Errorf("remember device: %w", err), h.release())
 	}
 	defer os.Remove(note)
-	if _, err := fmt.Fprintln(a.deps.Stdout, device); err != nil {
-		return errors.Join(fmt.Errorf("print device: %w", err), h.release())
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan struct{})
+	var ended error
+	go func() {
+		defer close(served)
+		ended = h.serve(ctx)
+	}()
+	err = k.ready(ctx, device, h.size, served)
+	if err == nil {
+		_, err = fmt.Fprintln(a.deps.Stdout, device)
 	}
-	return h.serve(ctx)
+	if err != nil {
+		cancel()
+	}
+	<-served
+	return errors.Join(err, ended)
 }
 
 // deviceNote is the file that tells which export a device carries.

@@ -82,6 +82,7 @@ func (k kernel) none(device string) error {
 type holder struct {
 	device *os.File
 	conn   *net.UnixConn
+	size   int64 // bytes
 }
 
 // attach opens the export and hands its connection to the device.
@@ -97,11 +98,34 @@ func (k kernel) attach(ctx context.Context, socket, export, device string, timeo
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	h := &holder{device: f, conn: conn}
+	h := &holder{device: f, conn: conn, size: x.size}
 	if err := h.set(x, timeout); err != nil {
 		return nil, errors.Join(fmt.Errorf("attach %s to %s: %w", export, device, err), h.release())
 	}
 	return h, nil
+}
+
+// readyPoll is how often the kernel is asked whether a device can be used: it tells nobody by itself.
+const readyPoll = 5 * time.Millisecond
+
+// ready returns when the device can be used: the driver gives it its size only once it is served. ctx, or done, ends the wait.
+func (k kernel) ready(ctx context.Context, device string, size int64, done <-chan struct{}) error {
+	t := time.NewTicker(readyPoll)
+	defer t.Stop()
+	path := filepath.Join(k.sys, filepath.Base(device), "size")
+	want := strconv.FormatInt(size/512, 10)
+	for {
+		if text, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(text)) == want {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-done:
+			return fmt.Errorf("%s: the kernel does not serve it", device)
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", device, ctx.Err())
+		}
+	}
 }
 
 // set tells the kernel what it serves and over which connection.
