@@ -46,6 +46,7 @@ func (p *Pair) config(reader *Node) string {
 	section("\t", "wan", p.o.WAN...)
 	section("\t", "handlers", p.o.Handlers...)
 	section("\t", "startup", p.o.Startup...)
+	section("\t", "options", p.o.ResourceOptions...)
 	for i, n := range p.Nodes {
 		fmt.Fprintf(&b, "\ton %s {\n\t\taddress %s;\n", n.Name, p.addressFor(reader, i))
 		for v := range p.o.Sizes {

@@ -38,6 +38,7 @@ type Options struct {
 	// Statements added to the resource's sections, without the semicolon: "max-size 64M".
 	Net, Disk, Journal, WAN []string
 	Handlers, Startup       []string
+	ResourceOptions         []string // of the section options
 	// Statements added to the global section.
 	Global []string
 

@@ -117,6 +117,10 @@ func newMessage(t Type) codec {
 		return &Verify{}
 	case TypeVerifyReply:
 		return &VerifyReply{}
+	case TypeIO:
+		return &IO{}
+	case TypeIOReply:
+		return &IOReply{}
 	}
 	return nil
 }

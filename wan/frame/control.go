@@ -13,7 +13,7 @@ import (
 const (
 	volumeStateSize = 2 + 1 + 8 + uuidsSize + 8
 	uuidsSize       = 4 * 8
-	knownFlags      = FlagGrew<<1 - 1
+	knownFlags      = FlagRemote<<1 - 1
 	maxDiskState    = 8 // state.UpToDate
 	maxRole         = 2 // state.Secondary
 )
@@ -204,7 +204,7 @@ func (m *Request) append(b []byte) []byte { return putU64(append(putU64(b, m.ID)
 func (m *Request) decode(r *reader)       { m.ID, m.Verb, m.Arg = r.u64(), r.u8(), r.u64() }
 
 func (m *Request) validate() error {
-	if m.Verb < RequestSyncFromMe || m.Verb > RequestGrow {
+	if m.Verb < RequestSyncFromMe || m.Verb > RequestHome {
 		return fmt.Errorf("verb %d", m.Verb)
 	}
 	return nil

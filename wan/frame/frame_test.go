@@ -40,6 +40,11 @@ func samples() []Message {
 		&Pong{Sent: 1 << 62},
 		&Verify{ID: 1, Volume: 2, Off: 4096, Len: 4 * 4096, At: seq(1, 1), Digest: 1, Sums: sums},
 		&VerifyReply{ID: 5, Differ: []byte{0x80}},
+		&IO{ID: 6, Op: OpWrite, Volume: 3, Off: 4096, Len: 3, Digest: 1, Sum: []byte("abcd"), Data: []byte("new")},
+		&IO{ID: 7, Op: OpZeroKept, Off: 1, Len: 64 << 20, Sum: []byte{}, Data: []byte{}},
+		&IO{ID: 8, Op: OpFlush, Sum: []byte{}, Data: []byte{}},
+		&IOReply{ID: 6, Code: IODamaged, Sum: []byte{}, Data: []byte{}},
+		&IOReply{ID: 9, Digest: 1, Sum: []byte("abcd"), Data: []byte("old")},
 	}
 }
 
@@ -71,7 +76,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestLanes(t *testing.T) {
-	data := "StreamStart Batch Chunk Query ResyncEnd Verify"
+	data := "StreamStart Batch Chunk Query ResyncEnd Verify IO IOReply"
 	for _, m := range samples() {
 		want := Control
 		if strings.Contains(" "+data+" ", " "+m.Type().String()+" ") {
@@ -87,7 +92,7 @@ func TestLanes(t *testing.T) {
 func TestLengthsAreExact(t *testing.T) {
 	for _, m := range samples() {
 		switch m.Type() {
-		case TypeBatch, TypeChunk: // their tail takes what the header says; the length is checked in validate
+		case TypeBatch, TypeChunk, TypeIOReply: // their tail takes what the header says; the length is checked in validate
 			continue
 		}
 		body := Append(nil, m)[HeaderSize:]
@@ -141,7 +146,17 @@ func TestRefused(t *testing.T) {
 		"chunk ids":             &ChunkAck{IDs: make([]uint64, MaxChunkIDs+1)},
 		"answer":                &QueryReply{Differ: make([]byte, maxRunBlocks/8+1)},
 		"reason":                &Resend{},
-		"verb":                  &Request{Verb: RequestGrow + 1},
+		"verb":                  &Request{Verb: RequestHome + 1},
+		"operation":             &IO{Op: 7, Len: 1},
+		"read with data":        &IO{Op: OpRead, Len: 1, Data: []byte("d")},
+		"write without its end": &IO{Op: OpWrite, Len: 2, Data: []byte("d")},
+		"write's sum":           &IO{Op: OpWrite, Len: 1, Digest: 1, Data: []byte("d")},
+		"write too long":        &IO{Op: OpWrite, Len: MaxIO + 1, Data: make([]byte, MaxIO+1)},
+		"trim too long":         &IO{Op: OpTrim, Len: MaxZeroIO + 1},
+		"flush of a range":      &IO{Op: OpFlush, Len: 1},
+		"answer's code":         &IOReply{Code: 5},
+		"failure with data":     &IOReply{Code: IOFailed, Data: []byte("d")},
+		"answer too long":       &IOReply{Data: make([]byte, MaxIO+1)},
 		"reply's text":          &Reply{Text: strings.Repeat("x", MaxReplyText+1)},
 		"reply that is no text": &Reply{Text: "\xff"},
 	} {

@@ -27,6 +27,8 @@ const (
 	MaxChunk      = 8 << 20  // data of one chunk
 	MaxZeroChunk  = 1 << 30  // a chunk of zeroes carries no data and may be longer
 	MaxRun        = 64 << 20 // blocks compared by one Query or Verify
+	MaxIO         = 1 << 20  // data of one IO or IOReply
+	MaxZeroIO     = 64 << 20 // of an IO without data
 	MaxBitmapPage = 16 << 10 // one page of a bitmap in roaring's form
 	MaxReplyText  = 4 << 10  // text of a Reply
 	MaxChunkIDs   = 32 << 10 // entries in one list of a ChunkAck
@@ -37,6 +39,7 @@ const (
 	maxControlBody = 1 << 20
 	maxRunBlocks   = MaxRun / block.Size
 	maxRunBody     = maxRunBlocks*digest.MaxSize + slack
+	maxIOBody      = MaxIO + slack
 )
 
 // Lane says which of a session's two ordered ways a message takes. Control never waits behind data.
@@ -58,7 +61,7 @@ func (l Lane) String() string {
 // Lane returns the lane that messages of this type take.
 func (t Type) Lane() Lane {
 	switch t {
-	case TypeStreamStart, TypeBatch, TypeChunk, TypeQuery, TypeResyncEnd, TypeVerify:
+	case TypeStreamStart, TypeBatch, TypeChunk, TypeQuery, TypeResyncEnd, TypeVerify, TypeIO, TypeIOReply:
 		return Data
 	}
 	return Control
@@ -76,6 +79,8 @@ func MaxBody(t Type) uint32 {
 		return maxChunkBody
 	case TypeQuery, TypeVerify:
 		return maxRunBody
+	case TypeIO, TypeIOReply:
+		return maxIOBody
 	}
 	if t.known() {
 		return maxControlBody
@@ -83,7 +88,7 @@ func MaxBody(t Type) uint32 {
 	return 0
 }
 
-func (t Type) known() bool { return t >= TypeState && t <= TypeVerifyReply }
+func (t Type) known() bool { return t >= TypeState && t <= TypeIOReply }
 
 // Header stands before each body.
 type Header struct {
@@ -137,7 +142,7 @@ func (c Codec) String() string {
 }
 
 var typeNames = [...]string{"", "State", "Bitmap", "BitmapEnd", "StreamStart", "Batch", "Chunk", "Query", "ResyncEnd", "Ack", "ChunkAck",
-	"QueryReply", "Resend", "ResyncDone", "Request", "Reply", "Ping", "Pong", "Verify", "VerifyReply"}
+	"QueryReply", "Resend", "ResyncDone", "Request", "Reply", "Ping", "Pong", "Verify", "VerifyReply", "IO", "IOReply"}
 
 func (t Type) String() string {
 	if t.known() {

@@ -30,6 +30,8 @@ const (
 	TypePong        Type = 17 // control, kept inside the session
 	TypeVerify      Type = 18 // data
 	TypeVerifyReply Type = 19 // control
+	TypeIO          Type = 20 // data
+	TypeIOReply     Type = 21 // data
 )
 
 // Message is one message of the protocol. Encoding never fails for a message that Validate accepts; decoding refuses
@@ -79,6 +81,7 @@ const (
 	FlagReplicationPaused
 	FlagWantFullSync // invalidate / invalidate-remote set the whole map
 	FlagGrew         // a volume grew on the peer's word, and the peer was not seen with its new size yet
+	FlagRemote       // Primary whose clients use the peer's data: it has no good disk of its own
 )
 
 // Bitmap carries one page of a bitmap: 65,536 blocks of one volume, in roaring's portable form.
@@ -210,12 +213,18 @@ const (
 	RequestNewUUIDs    uint8 = 5 // new-current-uuid --clear-bitmap
 	RequestVerifyStart uint8 = 6
 	RequestVerifyStop  uint8 = 7
-	RequestRoom        uint8 = 8 // how large is your disk? Arg is the volume; the answer's Text is a number of bytes
-	RequestGrow        uint8 = 9 // grow: Arg is the volume in its upper 16 bits, the size in sectors below, GrowClean beside
+	RequestRoom        uint8 = 8  // how large is your disk? Arg is the volume; the answer's Text is a number of bytes
+	RequestGrow        uint8 = 9  // grow: Arg is the volume in its upper 16 bits, the size in sectors below, GrowClean beside
+	RequestServe       uint8 = 10 // my disk is gone: carry out the requests of my clients. Arg is ServeMore or 0
+	RequestHome        uint8 = 11 // my disk is good again: end RequestServe, once I have everything
 )
 
 // GrowClean in the Arg of RequestGrow says that what is new is equal on both sides, so that nothing needs a resync.
 const GrowClean uint64 = 1 << 47
+
+// ServeMore in the Arg of RequestServe says that the peer has served this side before, and must not have been Primary, or
+// somebody else's target, since: it would not have what was written meanwhile.
+const ServeMore uint64 = 1
 
 // Reply answers a Request.
 type Reply struct {
@@ -240,6 +249,53 @@ type VerifyReply struct {
 	ID     uint64
 	Differ []byte
 }
+
+// Op is what an IO asks for.
+type Op uint8
+
+// The operations of an IO.
+const (
+	OpRead     Op = 1
+	OpWrite    Op = 2
+	OpZero     Op = 3 // may give the space back
+	OpZeroKept Op = 4 // keeps the space
+	OpTrim     Op = 5
+	OpFlush    Op = 6 // no range
+)
+
+// IO is one request of a client of a Primary without a disk, for its peer to carry out. Requests may be carried out in any order and are answered
+// as they end; none that overlaps a write is sent before the write is answered.
+type IO struct {
+	ID     uint64 // of the Primary, not used twice in a session
+	Op     Op
+	Volume uint16
+	Off    int64
+	Len    uint32
+	Digest uint8  // digest.Alg of Sum
+	Sum    []byte // over Data
+	Data   []byte // OpWrite only
+}
+
+// IOReply answers an IO. What was changed is on stable storage.
+type IOReply struct {
+	ID     uint64
+	Code   IOCode
+	Digest uint8
+	Sum    []byte // over Data
+	Data   []byte // OpRead only
+}
+
+// IOCode says how an IO ended.
+type IOCode uint8
+
+// The codes of an IOReply.
+const (
+	IODone    IOCode = 0
+	IOFailed  IOCode = 1 // the disk failed
+	IODamaged IOCode = 2 // the data did not match its digest: send it again
+	IOGone    IOCode = 3 // this side does not serve any more
+	IONoSpace IOCode = 4 // the disk is full
+)
 
 // Ping and Pong keep a session alive and measure its round trip; Sent is the pinger's clock.
 type Ping struct{ Sent int64 }
@@ -267,3 +323,5 @@ func (*Ping) Type() Type        { return TypePing }
 func (*Pong) Type() Type        { return TypePong }
 func (*Verify) Type() Type      { return TypeVerify }
 func (*VerifyReply) Type() Type { return TypeVerifyReply }
+func (*IO) Type() Type          { return TypeIO }
+func (*IOReply) Type() Type     { return TypeIOReply }

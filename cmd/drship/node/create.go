@@ -21,6 +21,7 @@ const metaOwnOrder uint32 = 1
 const (
 	metaPauseSync uint32 = 1 << 1 // pause-sync --keep
 	metaHold      uint32 = 1 << 2 // pause --keep
+	metaServed    uint32 = 1 << 3 // served a Primary without a disk, and nobody else wrote here since
 )
 
 // exitMetadataExists is what drbdmeta exits with when it is asked to overwrite metadata and is not told to.

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 
+	"drship/internal/disk"
 	"drship/internal/nbd"
 	"drship/internal/state"
 	"drship/sender"
@@ -73,14 +74,14 @@ func (e *exports) Open(_ context.Context, name string, c nbd.Client) (nbd.Export
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.att == nil {
+	if r.att == nil && r.remote == nil {
 		return nil, nil, &nbd.PolicyError{Text: fmt.Sprintf("%s is down on %s; bring it up with: drship up %s", r.name, e.node.env.Node, r.name)}
 	}
 	if r.role != state.Primary {
 		return nil, nil, &nbd.PolicyError{Text: fmt.Sprintf("%s is Secondary on %s; promote it with: drship primary %s", r.name, e.node.env.Node, r.name)}
 	}
-	v := r.att.group.Volume(number)
-	if v == nil {
+	f := r.front.Load()
+	if f == nil || f.volumes[number] == nil {
 		return nil, nil, nbd.ErrUnknown
 	}
 	e.mu.Lock()
@@ -89,7 +90,7 @@ func (e *exports) Open(_ context.Context, name string, c nbd.Client) (nbd.Export
 	e.opened[id] = opener{resource: r.name, volume: number, who: who(c)}
 	e.mu.Unlock()
 	e.node.changed()
-	return export{v, exportName(r.name, number)}, func() {
+	return export{r: r, number: number, era: f.era, size: f.volumes[number].Size(), name: exportName(r.name, number)}, func() {
 		e.mu.Lock()
 		delete(e.opened, id)
 		e.mu.Unlock()
@@ -156,39 +157,65 @@ func (e *exports) lookup(name string) (*Resource, uint16) {
 
 // export is a volume of a Primary as the NBD server wants it.
 type export struct {
-	v    *sender.Volume
-	name string
+	r      *Resource
+	number uint16
+	era    uint64 // of the promotion in which it was opened
+	size   int64
+	name   string
+}
+
+// do makes a request where the volume is served, and again where that changed under it.
+func (x export) do(ctx context.Context, fn func(volume) error) error {
+	for {
+		f := x.r.front.Load()
+		if f == nil || f.era != x.era {
+			return forClient(sender.ErrNotPrimary)
+		}
+		err := fn(f.volumes[x.number])
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || !x.r.movedFrom(ctx, f) {
+			return forClient(err)
+		}
+	}
 }
 
 // Info describes the export under its own name, whatever alias it was asked for.
 func (x export) Info() nbd.Info { return nbd.Info{Name: x.name} }
 
-func (x export) Size() int64                                 { return x.v.Size() }
+func (x export) Size() int64                                 { return x.size }
 func (x export) BlockSizes() (least, preferred, most uint32) { return 1, 4096, 32 << 20 }
 func (x export) ReadOnly() bool                              { return false }
 
 func (x export) ReadAt(ctx context.Context, p []byte, off int64) error {
-	return forClient(x.v.ReadAt(ctx, p, off))
+	return x.do(ctx, func(v volume) error { return v.ReadAt(ctx, p, off) })
 }
 
 func (x export) WriteAt(ctx context.Context, p []byte, off int64, fua bool) error {
-	return forClient(x.v.WriteAt(ctx, p, off, fua))
+	return x.do(ctx, func(v volume) error { return v.WriteAt(ctx, p, off, fua) })
 }
 
 func (x export) Zero(ctx context.Context, off, n int64, o nbd.ZeroOptions) error {
-	return forClient(x.v.Zero(ctx, off, n, o.NoHole, o.FUA))
+	return x.do(ctx, func(v volume) error { return v.Zero(ctx, off, n, o.NoHole, o.FUA) })
 }
 
 func (x export) Trim(ctx context.Context, off, n int64, fua bool) error {
-	return forClient(x.v.Trim(ctx, off, n, fua))
+	return x.do(ctx, func(v volume) error { return v.Trim(ctx, off, n, fua) })
 }
 
-func (x export) Flush(ctx context.Context) error { return forClient(x.v.Flush(ctx)) }
+func (x export) Flush(ctx context.Context) error {
+	return x.do(ctx, func(v volume) error { return v.Flush(ctx) })
+}
 
 func (x export) Extents(ctx context.Context, off, n int64) ([]nbd.Extent, error) {
-	segments, err := x.v.Segments(ctx, off, n)
+	var segments []disk.Segment
+	err := x.do(ctx, func(v volume) (err error) {
+		segments, err = v.Segments(ctx, off, n)
+		return err
+	})
 	if err != nil {
-		return nil, forClient(err)
+		return nil, err
 	}
 	extents := make([]nbd.Extent, 0, len(segments))
 	for _, s := range segments {

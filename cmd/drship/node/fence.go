@@ -274,8 +274,9 @@ func (r *Resource) leaveInOrder(s *session) {
 	r.mu.Lock()
 	on, role, a := r.fencingLocked() != fencingNone, r.role, r.att
 	theirs := state.Role(s.peer.view.Role)
+	remote := r.remote != nil || s.peer.view.Flags&frame.FlagRemote != 0 // nobody's data is older for it
 	r.mu.Unlock()
-	if !on || a == nil {
+	if !on || a == nil || remote {
 		return
 	}
 	var err error

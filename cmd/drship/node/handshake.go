@@ -96,6 +96,7 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 	flag(r.paused, frame.FlagPausedByUser)
 	flag(r.waits, frame.FlagPausedByDependency)
 	flag(r.held, frame.FlagReplicationPaused)
+	flag(r.remote != nil, frame.FlagRemote)
 	a := r.att
 	if a == nil {
 		for _, v := range r.host.Volumes {
@@ -172,7 +173,11 @@ func sides(mine, theirs *frame.State) (self, peer []state.Side, err error) {
 
 func side(s *frame.State, v frame.VolumeState) state.Side {
 	has := func(f uint32) bool { return s.Flags&f != 0 }
-	return state.Side{IDs: fromWire(v.UUIDs), Role: state.Role(s.Role), Disk: state.Disk(v.Disk),
+	role := state.Role(s.Role)
+	if has(frame.FlagRemote) { // its clients use the other side's data: what is on its own disk wins nothing by their writes
+		role = state.Secondary
+	}
+	return state.Side{IDs: fromWire(v.UUIDs), Role: role, Disk: state.Disk(v.Disk),
 		CrashedPrimary: has(frame.FlagCrashedPrimary), DiscardMyData: has(frame.FlagDiscardMyData), Tentative: has(frame.FlagTentative),
 		Tie: has(frame.FlagTie), Changed: v.OOS, Epoch: s.Position.Epoch, Num: s.Position.Num}
 }
@@ -228,16 +233,17 @@ func (r *Resource) standAlone(p *peer) {
 // journal that the other lacks.
 func (r *Resource) equal(s *session, theirs *frame.State) error {
 	r.mu.Lock()
-	a, role := r.att, r.role
+	a, writes := r.att, r.writesHereLocked()
 	own := a.meta.Flags&metaOwnOrder != 0
 	r.mu.Unlock()
 	behind := own && theirs.Position.Less(a.group.End()) && a.store.Log().Covers(theirs.Position)
-	if role == state.Primary || (behind && state.Role(theirs.Role) != state.Primary) {
+	theyWrite := state.Role(theirs.Role) == state.Primary && theirs.Flags&frame.FlagRemote == 0
+	if writes || behind && !theyWrite {
 		return r.openSource(s, theirs.Position, false)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a.crashed && role != state.Primary {
+	if a.crashed && !writes {
 		return r.uncrashLocked(a)
 	}
 	return nil

@@ -13,9 +13,9 @@ const (
 	ioCallHandler = "call-local-io-error"
 )
 
-// DiskFailed implements sender.Hooks and receiver.Hooks. A Secondary gives the disk up unless on-io-error says pass_on: its peer sees
-// it Diskless and goes on, and what is written meanwhile follows once the disk is attached again. A Primary has no other
-// disk to serve its clients from, so it keeps the one that it has: the client hears of the error, and the blocks are marked.
+// DiskFailed implements sender.Hooks and receiver.Hooks. The disk is given up unless on-io-error says pass_on. A Secondary is Diskless then: its peer goes
+// on, and what is written meanwhile follows once the disk is attached again. A Primary has its peer carry out its clients' requests, those
+// that failed included. Where no peer can, it keeps the disk that it has: the client hears of the error, and the blocks are marked.
 func (h hooks) DiskFailed(volume uint16, err error) {
 	r := h.r
 	r.log.Error("backing disk failed a request", "volume", volume, "err", err)
@@ -24,26 +24,75 @@ func (h hooks) DiskFailed(volume uint16, err error) {
 	if v := r.volumeConfig(volume); v != nil {
 		policy = v.DiskOptions.OnIOError
 	}
-	a, role := r.att, r.role
-	if a == nil || a.failed || policy == ioPassOn || role == state.Primary && policy != ioCallHandler {
+	a, serving := r.att, r.role == state.Primary && r.remote == nil
+	stays := policy == ioPassOn || serving && r.servantLocked() == nil
+	switch {
+	case a == nil || a.failed || stays && policy != ioCallHandler:
 		r.mu.Unlock()
 		r.node.changed()
 		return
-	}
-	a.failed = role != state.Primary
-	r.mu.Unlock()
-	if role == state.Primary {
+	case stays:
+		r.mu.Unlock()
 		r.helperSoonWith(nil, failedVolume(volume), "local-io-error")
 		return
 	}
-	r.node.helpers.goDo(func() { r.giveDiskUp(a, volume, policy) }) // false: the node stops, and its disks close anyway
+	a.failed = true
+	if !serving {
+		r.mu.Unlock()
+		r.node.helpers.goDo(func() { r.giveDiskUp(a, volume, policy) }) // false: the node stops, and its disks close anyway
+		return
+	}
+	moving := make(chan struct{})
+	r.moving = moving
+	r.mu.Unlock()
+	if !r.node.helpers.goDo(func() { r.moveFromFailed(a, volume, policy, moving) }) {
+		r.moved(moving)
+	}
 }
 
 func failedVolume(volume uint16) []string {
 	return []string{fmt.Sprintf("DRSHIP_FAILED_VOLUME=%d", volume)}
 }
 
-// giveDiskUp detaches a resource whose disk failed.
+// moveFromFailed has the peer of a Primary serve, because the disk failed.
+func (r *Resource) moveFromFailed(a *attachment, volume uint16, policy string, moving chan struct{}) {
+	ctx := r.node.helpers.ctx
+	if policy == ioCallHandler {
+		r.helperSoonWith(nil, failedVolume(volume), "local-io-error")
+	}
+	defer r.moved(moving)
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return // the node stops
+	}
+	defer release()
+	r.mu.Lock()
+	still := r.att == a && r.role == state.Primary && r.remote == nil
+	r.mu.Unlock()
+	if !still {
+		return
+	}
+	if err := r.moveToPeer(ctx, a, false); err != nil {
+		r.log.Error("the disk failed and the peer cannot serve: clients hear of errors", "volume", volume, "err", err)
+		r.mu.Lock()
+		a.failed = false
+		r.mu.Unlock()
+		return
+	}
+	r.log.Error("detached: the disk failed, the peer serves. When it is mended: drship attach "+r.name, "volume", volume)
+}
+
+// moved lets those go on who wait for the clients to be served from elsewhere.
+func (r *Resource) moved(moving chan struct{}) {
+	r.mu.Lock()
+	if r.moving == moving {
+		r.moving = nil
+	}
+	r.mu.Unlock()
+	close(moving)
+}
+
+// giveDiskUp detaches a resource whose disk failed, where it is not what clients are served from.
 func (r *Resource) giveDiskUp(a *attachment, volume uint16, policy string) {
 	ctx := r.node.helpers.ctx
 	if policy == ioCallHandler {
@@ -54,7 +103,10 @@ func (r *Resource) giveDiskUp(a *attachment, volume uint16, policy string) {
 		return // the node stops
 	}
 	defer release()
-	if r.attachment() != a || r.currentRole() == state.Primary {
+	r.mu.Lock()
+	gone := r.att != a || r.role == state.Primary && r.remote == nil
+	r.mu.Unlock()
+	if gone {
 		return
 	}
 	r.log.Error("detached: the disk failed. When it is mended: drship attach "+r.name, "volume", volume)

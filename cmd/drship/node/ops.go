@@ -29,15 +29,21 @@ func (r *Resource) Detach(ctx context.Context) error {
 	defer release()
 	r.mu.Lock()
 	local, peers := r.viewsLocked()
-	up := r.att != nil
+	a, primary, serves := r.att, r.role == state.Primary && r.remote == nil, r.servesLocked()
 	r.mu.Unlock()
-	if !up {
+	if a == nil {
 		return nil
+	}
+	if serves != "" {
+		return state.Refused(state.SSNoUpToDateDisk, "%s has no good disk and uses the data here", serves)
 	}
 	for i := range local.Disks {
 		if f := state.MayDetach(local, peers, i, false); f != nil {
 			return f
 		}
+	}
+	if primary {
+		return r.moveToPeer(ctx, a, true)
 	}
 	return r.dropDisks(ctx)
 }
@@ -113,11 +119,19 @@ func (r *Resource) hold(on, keep bool) error {
 
 // suspendIO holds back requests on an administrator's word.
 func (r *Resource) suspendIO(ctx context.Context) error {
-	a := r.attachment()
-	if a == nil {
+	r.mu.Lock()
+	a, rem := r.att, r.remote
+	r.mu.Unlock()
+	var err error
+	switch {
+	case rem != nil:
+		err = rem.client.Suspend(ctx)
+	case a != nil:
+		err = a.group.Suspend(ctx)
+	default:
 		return state.Refused(state.SSNoLocalDisk, "")
 	}
-	if err := a.group.Suspend(ctx); err != nil {
+	if err != nil {
 		return errors.Join(err, r.resumeIO())
 	}
 	r.mu.Lock()
@@ -133,6 +147,12 @@ func (r *Resource) resumeIO() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.att
+	if r.remote != nil {
+		r.suspend = false
+		r.remote.client.Resume()
+		r.node.changed()
+		return nil
+	}
 	if a == nil {
 		return state.Refused(state.SSNoLocalDisk, "")
 	}

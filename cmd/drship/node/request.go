@@ -93,6 +93,10 @@ func (s *session) grant(m *frame.Request) frame.Reply {
 		return s.r.grantRoom(m.Arg)
 	case frame.RequestGrow:
 		return s.r.grantGrow(ctx, m.Arg)
+	case frame.RequestServe:
+		return refusal(s.grantServe(ctx, m.Arg))
+	case frame.RequestHome:
+		return refusal(s.grantHome(ctx))
 	case frame.RequestVerifyStart:
 		return refusal(s.verifyAsked(ctx, m.Arg))
 	case frame.RequestVerifyStop:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"drship/internal/config"
@@ -53,6 +54,14 @@ type Resource struct {
 
 	verifies *verifyDoc // has its own lock
 
+	front       atomic.Pointer[front] // where clients' requests go; nil unless Primary
+	serviceEnds sync.Mutex            // one end of a service at a time; before mu
+
+	remote  *remoteIO     // not nil: Primary, and a peer carries out the clients' requests
+	serving bool          // this side writes for a Primary without a disk
+	era     uint64        // counts promotions
+	moving  chan struct{} // not nil while the clients are about to be served from elsewhere; closed then
+
 	suspend    bool        // suspend-io
 	fencing    int         // lost peers that fence-peer has not answered for yet: I/O is frozen
 	lastHelper face.Helper // the handler that ran last
@@ -69,6 +78,7 @@ type attachment struct {
 	meta    journal.Meta
 	failed  bool // a disk failed; it is being given up
 	crashed bool // was Primary when it went down, and no peer has been made equal since
+	cured   bool // the data has become equal to that of the peer that serves
 }
 
 // newResource returns nil where the resource is not for this node.
@@ -142,6 +152,7 @@ func (r *Resource) Up(ctx context.Context) error {
 		if err := r.attach(ctx); err != nil {
 			return err
 		}
+		r.renegotiate(nil)
 	}
 	if err := r.refreshNet(); err != nil {
 		return err
@@ -248,7 +259,15 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 		return err
 	}
 	r.mu.Lock()
-	r.att, r.role = a, state.Secondary
+	if r.remote != nil {
+		if err := a.behind(); err != nil {
+			r.mu.Unlock()
+			return err
+		}
+	} else {
+		r.role = state.Secondary
+	}
+	r.att = a
 	r.paused = r.paused || a.meta.Flags&metaPauseSync != 0
 	r.held = r.held || a.meta.Flags&metaHold != 0
 	for _, p := range r.peers {
@@ -258,6 +277,14 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 	r.log.Info("attached", "volumes", len(a.disks), "crashed", a.crashed, "end", a.group.End())
 	r.node.changed()
 	return nil
+}
+
+// behind makes durable that the data lacks what a peer has written for this node's clients.
+func (a *attachment) behind() error {
+	for i := range a.meta.Volumes {
+		a.meta.Volumes[i].Disk = min(a.meta.Volumes[i].Disk, state.Outdated)
+	}
+	return a.save()
 }
 
 func (r *Resource) openDisks(a *attachment) error {

@@ -11,7 +11,8 @@ import (
 
 // viewsLocked is what the permissions want to know. Called with mu held.
 func (r *Resource) viewsLocked() (state.Local, []state.PeerView) {
-	l := state.Local{Role: r.role, Fencing: r.cfg.Net.Fencing != "" && r.cfg.Net.Fencing != "dont-care", VerifyAlg: r.cfg.Net.VerifyAlg != ""}
+	l := state.Local{Role: r.role, Fencing: r.cfg.Net.Fencing != "" && r.cfg.Net.Fencing != "dont-care", VerifyAlg: r.cfg.Net.VerifyAlg != "",
+		RemoteReads: len(r.peers) == 1 && (r.att == nil || r.role == state.Primary)}
 	if r.att != nil {
 		for _, v := range r.att.meta.Volumes {
 			l.Disks = append(l.Disks, v.Disk)
@@ -76,6 +77,10 @@ func (r *Resource) Promote(ctx context.Context, force bool) error {
 	}()
 	if err := r.askPeers(ctx); err != nil {
 		return err
+	}
+	r.endServices()
+	if a == nil {
+		return r.promoteRemote(ctx)
 	}
 	if err := r.settleTarget(ctx, a, force); err != nil {
 		return err
@@ -181,6 +186,7 @@ func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, e
 		renegotiate = true
 	}
 	a.meta.Flags |= metaOwnOrder
+	a.meta.Flags &^= metaServed
 	if force && a.worstDisk() < state.UpToDate {
 		r.forceUpToDateLocked(a)
 		renegotiate = true
@@ -190,7 +196,11 @@ func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, e
 	if err := a.save(); err != nil {
 		return false, err
 	}
-	r.role = state.Primary
+	if r.role != state.Primary {
+		r.era++
+	}
+	r.role, r.remote, a.cured = state.Primary, nil, false
+	r.showLocalLocked(a.group)
 	a.group.Open()
 	r.log.Info("role", "is", r.role, "epoch", fmt.Sprintf("%x", start.Epoch))
 	return renegotiate, nil
@@ -288,7 +298,12 @@ func (r *Resource) demote(ctx context.Context, force bool) error {
 	if f := state.MayDemote(r.openers(ctx)); f != nil && !force {
 		return f
 	}
-	a := r.attachment()
+	r.mu.Lock()
+	a, remote := r.att, r.remote != nil
+	r.mu.Unlock()
+	if remote {
+		return r.demoteRemote(ctx, force)
+	}
 	if r.awaitsFence() && !force {
 		return state.Refused(state.SSTransientState, "I/O is frozen until the peer is fenced: answer it, or drship resume-io %s", r.name)
 	}
@@ -301,12 +316,14 @@ func (r *Resource) demote(ctx context.Context, force bool) error {
 		r.log.Error("demoted without a clean activity log", "err", err)
 		r.mu.Lock()
 		r.role = state.Secondary
+		r.front.Store(nil)
 		r.mu.Unlock()
 		r.broadcastState()
 		return nil
 	}
 	r.mu.Lock()
 	r.role, r.suspend, r.fencing = state.Secondary, false, 0
+	r.front.Store(nil)
 	a.meta.Primary = a.crashed
 	a.markPrimary(false)
 	err := a.save()

@@ -48,6 +48,7 @@ type session struct {
 	since    time.Time                   // target: when the resync started
 	verify   *verifyRun                  // nil unless an online verify runs from this side
 	verified *verifiedBy                 // nil unless the peer verifies this side
+	service  *service                    // nil unless this side serves the peer's clients
 	requests map[uint64]chan frame.Reply // ours, not answered
 	lastReq  uint64
 
@@ -73,6 +74,7 @@ func (r *Resource) serve(ctx context.Context, link *wan.Session) {
 	if err == nil {
 		s.work.Go(func() { s.end(s.controlLoop()) })
 		s.work.Go(func() { s.end(s.dataLoop()) })
+		s.work.Go(func() { r.seekService(s) })
 		<-s.ctx.Done()
 		err = context.Cause(s.ctx)
 	}
@@ -130,8 +132,10 @@ func (r *Resource) endSession(s *session, reason error) {
 	s.work.Wait()
 	s.stopSource()
 	s.stopRun()
+	r.endService(s)
 	r.mu.Lock()
 	p := s.peer
+	r.remoteLostLocked(s, reason)
 	p.session = nil
 	p.lastErr = reason.Error()
 	if p.wanted {
@@ -196,6 +200,11 @@ func (s *session) dataLoop() error {
 				return err
 			}
 		}
+		if ok, err := s.remoteMessage(m); err != nil {
+			return err
+		} else if ok {
+			continue
+		}
 		if _, ok := m.(*frame.Verify); ok {
 			if err := s.r.becomeVerified(s); err != nil {
 				return err
@@ -230,6 +239,9 @@ func (s *session) peerState(m *frame.State) error {
 	src := s.source
 	paused := s.r.paused || s.r.waits
 	err := s.r.confirmJournalLocked(s)
+	if s.service != nil && state.Role(m.Role) != state.Primary {
+		s.work.Go(func() { s.r.endService(s) })
+	}
 	if m.Flags&frame.FlagGoingAway != 0 {
 		err = errors.Join(err, s.r.leftLocked(s.peer))
 	}

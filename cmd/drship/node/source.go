@@ -114,7 +114,7 @@ func (r *Resource) sourceStarts(s *session, a *attachment, m *frame.StreamStart)
 	}
 	m.Keep = true
 	s.repl = sourceState(m.Mode)
-	if m.Mode == frame.ModeJournal && a.crashed && r.role != state.Primary {
+	if m.Mode == frame.ModeJournal && a.crashed && !r.writesHereLocked() {
 		return r.uncrashLocked(a)
 	}
 	return a.save()
@@ -178,7 +178,7 @@ func (r *Resource) confirmJournalLocked(s *session) error {
 // uncrashLocked forgets a crash whose consequences are dealt with. Called with mu held.
 func (r *Resource) uncrashLocked(a *attachment) error {
 	a.crashed = false
-	a.meta.Primary = r.role == state.Primary
+	a.meta.Primary = r.writesHereLocked()
 	return a.save()
 }
 

@@ -69,7 +69,7 @@ func (a *attachment) lastWrite() int64 {
 // giveWay makes a Primary that a decision names as the target a Secondary first. DRBD's "violently" changes data under clients that
 // go on reading it; here they lose the volume, which shows them an error in the place of somebody else's data.
 func (r *Resource) giveWay(ctx context.Context, s *session, d state.Decision) error {
-	if r.currentRole() != state.Primary {
+	if !r.writesHere() {
 		return nil
 	}
 	err := r.demote(ctx, d.Violent)
@@ -95,7 +95,7 @@ func (r *Resource) agree(theirs *frame.State, d state.Decision) error {
 	for i := range a.meta.Volumes {
 		v := &a.meta.Volumes[i]
 		if (v.Disk == state.Outdated || v.Disk == state.Consistent) && state.Disk(theirs.Volumes[i].Disk) == state.UpToDate {
-			v.Disk, changed = state.UpToDate, true
+			v.Disk, changed = r.goodDiskLocked(a), true
 		}
 	}
 	if !changed {

@@ -96,8 +96,9 @@ func (r *Resource) snapshot() face.Resource {
 	defer r.mu.Unlock()
 	f := face.Resource{Name: r.name, Role: r.role, NodeID: r.host.NodeID, Helper: r.lastHelper}
 	a := r.att
+	f.Suspended.User, f.Suspended.Fencing = r.suspend, r.fencing > 0
+	f.Suspended.NoData = r.remote != nil && r.remote.noData()
 	if a != nil {
-		f.Suspended.User, f.Suspended.Fencing = r.suspend, r.fencing > 0
 		records, bytes, _ := a.store.Log().Backlog(a.store.Log().Start())
 		f.Journal = face.JournalStatus{Bytes: bytes, Max: r.cfg.Journal.MaxSize, Records: records}
 	}
@@ -130,6 +131,9 @@ func (r *Resource) volumeFace(a *attachment, i int, vc *config.Volume) face.Volu
 	v := face.Volume{Number: vc.Number, Minor: vc.Minor, Device: vc.Device, Quorum: true, Disk: state.Diskless}
 	v.Clients = r.node.exports.clients(r.name, vc.Number)
 	v.Open = len(v.Clients) > 0
+	if r.remote != nil && i == 0 {
+		v.UpperPending = uint64(r.remote.client.Pending())
+	}
 	if a == nil || i >= len(a.meta.Volumes) {
 		return v
 	}
@@ -139,7 +143,7 @@ func (r *Resource) volumeFace(a *attachment, i int, vc *config.Volume) face.Volu
 		v.Read = c.Read.Load() + c.DiskRead.Load()
 		v.Written = c.Written.Load() + t.AppliedBytes + t.ChunkBytes
 		v.ALWrites = a.group.ALUpdates()
-		v.UpperPending = uint64(a.group.Pending())
+		v.UpperPending += uint64(a.group.Pending())
 	}
 	return v
 }
@@ -192,7 +196,7 @@ func (r *Resource) peerFace(a *attachment, p *peer) face.Peer {
 	if a != nil {
 		gp = a.group.Peer(p.name)
 	}
-	if gp != nil && (r.role == state.Primary || p.inSight() && p.session.source != nil) {
+	if gp != nil && (r.role == state.Primary && r.remote == nil || p.inSight() && p.session.source != nil) {
 		f.LagTime, f.LagBytes, _ = gp.Lag(time.Now())
 	}
 	for i, vc := range r.host.Volumes {

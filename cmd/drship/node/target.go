@@ -24,7 +24,7 @@ func (r *Resource) becomeTarget(s *session, m *frame.StreamStart) error {
 	if a == nil {
 		return errors.New("the peer wants to replicate to a node without a disk")
 	}
-	if r.currentRole() == state.Primary {
+	if r.writesHere() {
 		return errors.New("the peer wants to replicate to a Primary")
 	}
 	if len(m.UUIDs) != len(a.meta.Volumes) {
@@ -86,11 +86,11 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 		switch m.Mode {
 		case frame.ModeJournal:
 			a.setIDs(i, s.peer.name, ours.Adopt(theirs))
-			v.Disk = max(v.Disk, state.UpToDate)
+			v.Disk = r.goodDiskLocked(a)
 		case frame.ModeResync:
 			s.adopt = append(s.adopt, theirs)
 			a.setIDs(i, s.peer.name, ours.StartSyncTarget(theirs.Bitmap))
-			v.Disk = state.Inconsistent
+			v.Disk, a.cured = state.Inconsistent, false
 		}
 	}
 	s.repl = targetState(m.Mode)
@@ -98,7 +98,7 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 	if m.Mode == frame.ModeAhead {
 		return nil
 	}
-	a.meta.Flags &^= metaOwnOrder
+	a.meta.Flags &^= metaOwnOrder | metaServed
 	a.meta.Epoch = max(a.meta.Epoch, m.From.Epoch)
 	if m.Mode == frame.ModeJournal {
 		a.crashed, a.meta.Primary = false, false
@@ -131,7 +131,7 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 	}
 	for i := range a.meta.Volumes {
 		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).Adopt(s.adopt[i]))
-		a.meta.Volumes[i].Disk = state.UpToDate
+		a.meta.Volumes[i].Disk = r.goodDiskLocked(a)
 	}
 	s.adopt, s.repl = nil, state.Connected
 	a.crashed, a.meta.Primary = false, false

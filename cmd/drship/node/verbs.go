@@ -290,6 +290,9 @@ func verbDisconnect(ctx context.Context, r *Resource, q *control.Request) ([]str
 		return nil, err
 	}
 	defer release()
+	if f := r.mayLeave(peerNames(q), q.Yes("force")); f != nil {
+		return nil, f
+	}
 	r.disconnect(peerNames(q))
 	return nil, nil
 }
