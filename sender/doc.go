@@ -15,4 +15,6 @@
 //  7. batch.go      cut, fold, compress, send; acknowledgements; resending
 //  8. resync.go     runs of the bitmap, as data or as digests; pace.go how fast, survey.go how long
 //  9. ahead.go      what happens when the journal is full; chase.go a peer that the line cannot catch up with
+//
+// Where the disk of a Primary is gone, remote.go has a peer carry out its clients' requests, and serve.go is what the peer does.
 package sender

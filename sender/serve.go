@@ -38,11 +38,13 @@ type Server struct {
 	syncing bool
 	unsure  []chan error // changes that wait for the next sync
 
-	beginning sync.Mutex // held over Begin
+	beginning chan struct{} // holds one token, held over Begin
 }
 
 // Serve begins to carry out requests.
-func (g *Group) Serve(cfg ServeConfig) *Server { return &Server{group: g, cfg: cfg} }
+func (g *Group) Serve(cfg ServeConfig) *Server {
+	return &Server{group: g, cfg: cfg, beginning: make(chan struct{}, 1)}
+}
 
 // Begun reports whether anything was to be changed.
 func (s *Server) Begun() bool {
@@ -128,8 +130,8 @@ func (s *Server) change(ctx context.Context, v *Volume, m *frame.IO) error {
 }
 
 func (s *Server) begin() error {
-	s.beginning.Lock()
-	defer s.beginning.Unlock()
+	s.beginning <- struct{}{}
+	defer func() { <-s.beginning }()
 	if s.Begun() {
 		return nil
 	}

@@ -13,7 +13,7 @@ func diskOptions() []Option {
 	return []Option{
 		enum("disk", "on-io-error", "detach", "0.7 8.3 8.4 9", "pass_on", "call-local-io-error", "detach").
 			to(func(v *sections) any { return &v.Disk.OnIOError }).
-			does("an error of the backing disk. On a Secondary: detach goes Diskless until it is attached again, call-local-io-error runs the handler before that, pass_on ends the connection and tries again. A Primary serves no reads from its peer: it reports the error to the client whatever this says, and call-local-io-error runs the handler"),
+			does("an error of the backing disk. detach goes Diskless until it is attached again: a Primary has its peer carry out its clients' requests, who notice nothing, where one connected peer is UpToDate; else the client hears of the error. call-local-io-error runs the handler beside that. pass_on reports the error to the client and marks the blocks; on a Secondary it ends the connection and tries again"),
 		number("disk", "size", "0", 0, 1<<41, 's', "sectors", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Disk.Size }).
 			does("usable size; 0: that of the backing disk"),
 		yesNoOption("disk", "disk-barrier", "no", "8.4 9").inert(flushes),

@@ -16,7 +16,8 @@ func resourceOptions() []Option {
 		text("options", "cpu-mask", "8.3 8.4 9", checkCPUMask).to(func(v *sections) any { return &v.Options.CPUMask }).
 			inert("goroutines are not bound to processors; use systemd's CPUAffinity"),
 		enum("options", "on-no-data-accessible", "io-error", "8.3 8.4 9", "io-error", "suspend-io").
-			to(func(v *sections) any { return &v.Options.OnNoDataAccessible }).later("no disk here and no peer with data: errors, or I/O that waits"),
+			to(func(v *sections) any { return &v.Options.OnNoDataAccessible }).
+			does("no disk here and no peer with data: errors for the clients, or I/O that waits for the peer that served"),
 		yesNoOption("options", "auto-promote", "yes", "9").to(func(v *sections) any { return &v.Options.AutoPromote }).
 			inert("opening an export does not promote: say drship primary"),
 		span("options", "auto-promote-timeout", "20", 0, 600, tenth, "9").to(func(v *sections) any { return &v.Options.AutoPromoteTimeout }).

@@ -13,6 +13,9 @@
 //	splitbrain.go what happens when the handshake finds more than one truth
 //	fence.go     a peer out of sight: fence-peer, frozen I/O, outdated data
 //	iofail.go    a backing disk that fails
+//	front.go     where clients' requests go: the disks here, or a peer
+//	remote.go    a Primary without a good disk
+//	served.go    what its peer does for it
 //	startup.go   become-primary-on
 //	alarm.go     limits that call handlers: lag, silence
 //	helper.go    handlers: the administrator's shell lines for events
