@@ -75,17 +75,33 @@ func (b *bench) rates(t *table, group []cell, rates [][]float64) {
 	if own == nil {
 		return
 	}
-	line, beside := []string{"drship, share of the line"}, []string{"drship, to TCP BBR"}
+	line, aims, beside := []string{"drship, share of the line"}, []string{"aim"}, []string{"drship, to TCP BBR; aim 1"}
 	for i, r := range own {
-		line = append(line, share(r, float64(group[i].link.Rate)))
+		line, aims = append(line, share(r, float64(group[i].link.Rate))), append(aims, group[i].aim())
 		if bbr != nil {
 			beside = append(beside, share(r, bbr[i]))
 		}
 	}
 	t.add(line...)
+	t.add(aims...)
 	if bbr != nil {
 		t.add(beside...)
 	}
+}
+
+// aim is the share of the line that drship is to carry.
+func (c *cell) aim() string {
+	switch p := c.link; {
+	case p.Rate >= 1_000_000_000 && p.Loss <= 0.001:
+		return "0.80"
+	case p.Rate > 500_000_000 || p.Loss > 0.02:
+		return "–"
+	case p.Loss <= 0.001:
+		return "0.95"
+	case p.Loss <= 0.01:
+		return "0.92"
+	}
+	return "0.87"
 }
 
 // look is what the line has brought to B so far.

@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"drship/bench/wan/tun"
@@ -42,15 +39,15 @@ func (t *tcp) name() string { return "TCP " + strings.ToUpper(t.congestion) }
 
 func (t *tcp) rest(context.Context) error { return nil } // its connection is closed
 
+// carry takes what the server received in each second. What the client says of the whole counts the queue of the line twice over
+// a short time.
 func (t *tcp) carry(ctx context.Context, warm, span time.Duration) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, warm+span+grace)
 	defer cancel()
-	server, err := startChild(ctx, t.line.B, "iperf3", "--server", "--one-off", "--forceflush")
+	server, err := startChild(ctx, t.line.B, "iperf3", "--server", "--one-off", "--forceflush", "--format", "k", "--interval", "1")
 	if err != nil {
 		return 0, err
 	}
-	var drained sync.WaitGroup
-	defer drained.Wait()
 	defer server.kill()
 	for { // it prints a frame around "Server listening on 5201"
 		text, err := server.line()
@@ -61,27 +58,43 @@ func (t *tcp) carry(ctx context.Context, warm, span time.Duration) (float64, err
 			break
 		}
 	}
-	drained.Go(func() { _, _ = server.output.WriteTo(io.Discard) }) // ends with the server
 	client, err := startChild(ctx, t.line.A, "iperf3", "--client", t.line.AddrB().String(), "--congestion", t.congestion,
-		"--omit", seconds(warm), "--time", seconds(span), "--json")
+		"--time", seconds(warm+span+time.Second))
 	if err != nil {
 		return 0, err
 	}
-	text, err := client.end()
-	if err != nil {
-		return 0, err
+	defer client.kill()
+	var sum float64
+	for n := time.Duration(0); ; {
+		text, err := server.line()
+		if err != nil {
+			return 0, fmt.Errorf("iperf3 ended too early: %w: %s", err, server.text)
+		}
+		from, bits, ok := parseInterval(text)
+		if !ok || from < warm {
+			continue
+		}
+		if sum += bits; n+time.Second >= span {
+			return sum / float64(n/time.Second+1), nil
+		}
+		n += time.Second
 	}
-	var result struct {
-		End struct {
-			Received struct {
-				Rate float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-		} `json:"end"`
+}
+
+// parseInterval reads a line like "[  5]   4.00-5.00   sec  11.2 MBytes  94117 Kbits/sec".
+func parseInterval(text string) (from time.Duration, bits float64, ok bool) {
+	_, rest, ok := strings.Cut(text, "] ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 6 || fields[1] != "sec" || fields[5] != "Kbits/sec" {
+		return 0, 0, false
 	}
-	if err := json.Unmarshal(text, &result); err != nil {
-		return 0, fmt.Errorf("read what iperf3 says: %w", err)
+	begin, _, _ := strings.Cut(fields[0], "-")
+	s, err := strconv.ParseFloat(begin, 64)
+	k, kerr := strconv.ParseFloat(fields[4], 64)
+	if err != nil || kerr != nil {
+		return 0, 0, false
 	}
-	return result.End.Received.Rate, nil
+	return time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond), k * 1e3, true
 }
 
 // seconds is a duration as iperf3 takes it: whole ones.

@@ -78,6 +78,18 @@ func TestMeter(t *testing.T) {
 	}
 }
 
+func TestParseInterval(t *testing.T) {
+	from, bits, ok := parseInterval("[  5]   4.00-5.01   sec  11.2 MBytes  94117 Kbits/sec                  ")
+	if !ok || from != 4*time.Second || bits != 94_117_000 {
+		t.Errorf("got %v, %v, %v", from, bits, ok)
+	}
+	for _, other := range []string{"", "-----", "[ ID] Interval           Transfer     Bitrate", "[  5] local 10.77.0.2 port 5201 connected to 10.77.0.1 port 39"} {
+		if from, bits, ok := parseInterval(other); ok {
+			t.Errorf("%q is taken for %v, %v", other, from, bits)
+		}
+	}
+}
+
 // samples are counters of a line that carries 8 kbit/s from silent on.
 func samples(silent, span time.Duration) (all []tun.Counters) {
 	for at := time.Duration(0); at <= span; at += cutSamples {

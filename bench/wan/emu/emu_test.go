@@ -108,7 +108,7 @@ func rows(all []Passage) (share, length float64) {
 }
 
 func TestLoss(t *testing.T) {
-	const n = 2_000_000
+	const n = 700_000
 	for _, c := range []struct {
 		p             Params
 		share, length float64
@@ -129,7 +129,7 @@ func TestLoss(t *testing.T) {
 func TestJitterKeepsOrderAndMean(t *testing.T) {
 	const delay, gap = 25 * time.Millisecond, 100 * time.Microsecond
 	for _, jitter := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond} {
-		all := offer(NewLine(Params{Delay: delay, Jitter: jitter}, 3), 1_000_000, gap)
+		all := offer(NewLine(Params{Delay: delay, Jitter: jitter}, 3), 200_000, gap)
 		var sum, least, most time.Duration
 		least = time.Hour
 		for i, v := range all {
@@ -147,7 +147,7 @@ func TestJitterKeepsOrderAndMean(t *testing.T) {
 }
 
 func TestReorderDuplicateCorrupt(t *testing.T) {
-	const n = 1_000_000
+	const n = 200_000
 	l := NewLine(Params{Delay: 10 * time.Millisecond, Reorder: 0.02, ReorderBy: time.Millisecond, Duplicate: 0.03, Corrupt: 0.04}, 5)
 	var late, twice, corrupt float64
 	for i, v := range offer(l, n, 10*time.Microsecond) {
