@@ -127,9 +127,9 @@ func TestLoss(t *testing.T) {
 }
 
 func TestJitterKeepsOrderAndMean(t *testing.T) {
-	const delay, gap = 25 * time.Millisecond, 100 * time.Microsecond
+	const delay, gap = 25 * time.Millisecond, 400 * time.Microsecond
 	for _, jitter := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond} {
-		all := offer(NewLine(Params{Delay: delay, Jitter: jitter}, 3), 200_000, gap)
+		all := offer(NewLine(Params{Delay: delay, Jitter: jitter}, 3), 500_000, gap)
 		var sum, least, most time.Duration
 		least = time.Hour
 		for i, v := range all {
