@@ -45,6 +45,40 @@ type bitmapID struct {
 	volume uint16
 }
 
+// NewScratch returns a bitmap in memory alone, for a volume of any size.
+func NewScratch() *Bitmap {
+	return &Bitmap{
+		size: maxVolumeSize, gone: true, pages: map[uint32]*roaring.Bitmap{},
+		partial: roaring.New(), full: roaring.New(), dirty: roaring.New(),
+	}
+}
+
+// ClearExcept clears every bit that is not set in keep. Neither may change meanwhile but by others setting bits, which stay or go as the
+// moment has it.
+func (m *Bitmap) ClearExcept(keep *Bitmap) {
+	at := uint64(0)
+	for {
+		first, n, ok := keep.Next(at, PageBlocks)
+		end := first
+		if !ok {
+			end = m.blockCount()
+		}
+		if at < end {
+			m.Clear(block.Range{Off: int64(at) * block.Size, Len: int64(end-at) * block.Size})
+		}
+		if !ok {
+			return
+		}
+		at = first + n
+	}
+}
+
+func (m *Bitmap) blockCount() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.blocks()
+}
+
 // blocks is the number of blocks of the volume.
 func (m *Bitmap) blocks() uint64 { return uint64(m.size+block.Size-1) / block.Size }
 

@@ -126,20 +126,29 @@ func (m *Bitmap) Flush() error { return m.s.FlushBitmaps(m) }
 
 // FlushBitmaps flushes the bitmaps given, or all that were opened if none is, with one sync for all.
 func (s *Store) FlushBitmaps(ms ...*Bitmap) error {
-	if err := s.usable(); err != nil {
-		return err
-	}
 	if len(ms) == 0 {
 		s.partsMu.Lock()
 		ms = slices.Collect(maps.Values(s.bitmaps))
 		s.partsMu.Unlock()
+	}
+	if err := s.WriteBitmaps(ms...); err != nil {
+		return err
+	}
+	return s.Sync()
+}
+
+// WriteBitmaps is FlushBitmaps without the sync: after a crash the bitmaps given are as they are now, or later, if anything that
+// was written to the store afterwards is there.
+func (s *Store) WriteBitmaps(ms ...*Bitmap) error {
+	if err := s.usable(); err != nil {
+		return err
 	}
 	for _, m := range ms {
 		if err := m.write(); err != nil {
 			return fmt.Errorf("flush bitmap of volume %d against %s: %w", m.id.volume, m.id.peer, err)
 		}
 	}
-	return s.Sync()
+	return nil
 }
 
 // write commits what is dirty, without a sync. What could not be committed is dirty again.

@@ -144,6 +144,7 @@ func (a *applier) write(items []*item) error {
 }
 
 func (a *applier) batch(it *item) error {
+	a.t.others.records(it.last, it.recs)
 	var bytes int64
 	for i := range it.recs {
 		rec := &it.recs[i]
@@ -181,6 +182,7 @@ func (a *applier) chunk(it *item) error {
 		return fmt.Errorf("apply %T: not a chunk", it.msg)
 	}
 	v := a.t.volumes[m.Volume]
+	a.t.others.chunk(m.Volume, block.Range{Off: m.Off, Len: int64(m.Len)})
 	var err error
 	if m.Zero {
 		err = a.w.zero(v, m.Off, int64(m.Len), true)
@@ -213,6 +215,9 @@ func (a *applier) flush() error {
 		return err
 	}
 	a.unsynced, a.oldest, a.unsure, a.fresh = 0, time.Time{}, false, a.fresh[:0]
+	if err := a.t.others.write(len(a.done) > 0); err != nil {
+		return storeFailed("write bitmaps against other peers", err)
+	}
 	if moved {
 		if err := a.t.staging.Applied(a.written); err != nil {
 			return storeFailed("move the applied mark", err)

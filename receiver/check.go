@@ -80,6 +80,11 @@ func (c *checker) check(it *item) (bool, error) {
 		return true, errors.Join(err, checkSums(m.Off, m.Len, m.Digest, m.Sums))
 	case *frame.StreamStart:
 		it.done = make(chan struct{})
+	case *frame.Peers:
+		if c.t.told == nil {
+			return false, nil
+		}
+		return false, c.t.told(c.r.ctx, m)
 	}
 	return true, nil
 }

@@ -238,6 +238,7 @@ func (a *applier) finish(ctx context.Context, at block.Seq) error {
 	if err := a.flush(); err != nil {
 		return err
 	}
+	a.t.others.reached(at)
 	if err := a.t.hooks.ResyncFinished(ctx, at); err != nil {
 		return fmt.Errorf("finish the resync: %w", err)
 	}

@@ -194,6 +194,8 @@ func cost(m frame.Message) (int64, error) {
 		return overhead + int64(len(m.Sums)), nil
 	case *frame.StreamStart, *frame.ResyncEnd:
 		return overhead, nil
+	case *frame.Peers:
+		return overhead * int64(1+len(m.Others)), nil
 	}
 	return 0, fmt.Errorf("%w: %T on the data lane", ErrProtocol, m)
 }

@@ -104,6 +104,14 @@ type Config struct {
 	// until it returns; an error ends the Run. The rules for hooks hold.
 	StreamStarted func(ctx context.Context, m *frame.StreamStart) error
 
+	// Told, where set, is called for each Peers message, at its place among the batches: what comes behind it is not staged before
+	// it returns, and the StreamStart before it has taken effect. An error ends the Run. The rules for hooks hold.
+	Told func(ctx context.Context, m *frame.Peers) error
+
+	// Others are the bitmaps that this side keeps against its peers, where there is more than one: what comes from a source is
+	// marked in those of all others. See SetSource.
+	Others []Other
+
 	// Consistent, where set, is asked when a resync that keeps pre-images starts and no history is open: a history is
 	// begun only where the data is consistent now, for it would lead back to nothing useful otherwise. Without it only
 	// what this target has seen itself counts.
@@ -157,6 +165,8 @@ type Target struct {
 	started func(context.Context, *frame.StreamStart) error
 	sound   func() bool
 	later   bool // what is received is acknowledged with what is staged
+	told    func(context.Context, *frame.Peers) error
+	others  *others // nil where there is one peer
 
 	volumes [block.MaxVolumes]*volume
 	stats   counters
@@ -179,6 +189,7 @@ func newTarget(c Config, staging stagingStore, history historyStore) (*Target, e
 	t := &Target{
 		staging: staging, history: history, hooks: c.Hooks, log: c.Logger,
 		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, later: c.StagedOnly,
+		told: c.Told, others: newOthers(c.Store, c.Others),
 	}
 	if t.queue <= 0 {
 		t.queue = defaultQueue

@@ -139,6 +139,9 @@ func (s *Stream) send(ctx context.Context, b *frame.Batch, raw int64) error {
 	s.stats.BytesRaw.Add(uint64(raw))
 	s.stats.Carried.Add(uint64(raw))
 	s.stats.BytesPacked.Add(uint64(len(b.Payload)))
+	if err := s.tell(ctx); err != nil { // once more: the batch may hold what was written since the step began
+		return err
+	}
 	if err := s.sendData(ctx, b, len(b.Payload)); err != nil {
 		return fmt.Errorf("send batch to %s: %w", p.name, err)
 	}

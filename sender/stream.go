@@ -64,10 +64,11 @@ type Stream struct {
 
 	lineFree time.Time // pump only: when what was sent has passed the ceiling of the line
 
-	mode    atomic.Uint32 // frame.Mode
-	chasing atomic.Bool   // the resync that runs is a chase
-	behind  bool          // pump only: the journal was given up, and the course after that taken
-	noted   time.Time     // pump only: when the congestion was told last
+	news    atomic.Pointer[frame.Peers] // to be told before the next batch; nil: nothing
+	mode    atomic.Uint32               // frame.Mode
+	chasing atomic.Bool                 // the resync that runs is a chase
+	behind  bool                        // pump only: the journal was given up, and the course after that taken
+	noted   time.Time                   // pump only: when the congestion was told last
 
 	paused atomic.Bool // resync held
 	held   atomic.Bool // replication held
@@ -153,6 +154,9 @@ func (p progress) and(q progress) progress {
 // step is one turn of the pump. One batch, then at most one piece of the resync: replication goes first, and neither
 // starves.
 func (s *Stream) step(ctx context.Context) (progress, error) {
+	if err := s.tell(ctx); err != nil {
+		return progress{}, err
+	}
 	s.noteFlow(time.Now())
 	if !s.peer.ByJournal() {
 		s.endRepair(ErrVerifyBehind)

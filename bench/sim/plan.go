@@ -116,15 +116,17 @@ resource r0 {
 
 // config is the configuration of both nodes.
 func (p plan) config() string {
-	volumes := func(host string) (s string) {
-		for i := range p.volumes {
-			s += fmt.Sprintf("volume %d { device /dev/drbd%d; disk /sim/%s/%d; meta-disk internal; } ", i, i, host, i)
-		}
-		return s
-	}
 	csums := ""
 	if p.csums {
 		csums = "csums-alg sha1;"
 	}
-	return fmt.Sprintf(configuration, p.protocol, csums, p.disk, p.journal, volumes("alice"), volumes("bob"))
+	return fmt.Sprintf(configuration, p.protocol, csums, p.disk, p.journal, p.disks("alice"), p.disks("bob"))
+}
+
+// disks are the volumes of one host.
+func (p plan) disks(host string) (s string) {
+	for i := range p.volumes {
+		s += fmt.Sprintf("volume %d { device /dev/drbd%d; disk /sim/%s/%d; meta-disk internal; } ", i, i, host, i)
+	}
+	return s
 }

@@ -56,3 +56,27 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 }
+
+// TestThreeNodes runs one Primary with a near and a far peer through what their seeds stand for.
+func TestThreeNodes(t *testing.T) {
+	n := uint64(*seeds)
+	if testing.Short() {
+		n = (n + 9) / 10
+	}
+	for seed := *first; seed < *first+n; seed++ {
+		p := drawTrio(seed)
+		var log lockedBuffer
+		dir := t.TempDir()
+		var err error
+		synctest.Test(t, func(*testing.T) { err = simulateTrio(p, dir, &log) })
+		if *keep {
+			t.Logf("seed %d:\n%s", seed, log.String())
+		}
+		if err != nil {
+			t.Errorf("seed %d: %v\nreplay: go test ./bench/sim -run ThreeNodes -seed %d -seeds 1 -log", seed, err, seed)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}

@@ -6,6 +6,7 @@
 //	machine.go  a machine: disks, a store's file system, and the node that runs on it
 //	plan.go     what a seed stands for
 //	run.go      a run: load, faults, recovery, checks
+//	trioplan.go, trio.go  the same with three nodes
 package sim
 
 import (
@@ -30,24 +31,47 @@ type world struct {
 	jitter time.Duration
 	loss   float64
 	cut    bool
+	cuts   map[[2]string]bool // lines between two addresses that are cut, both ways
+	far    string             // the address of a node across a WAN: each way to and from it takes longer by remote
+	remote time.Duration
 
 	bits int // a second, of each end
 }
 
 func newWorld(p plan) *world {
-	w := &world{rng: rand.New(rand.NewPCG(p.seed, 0x776f726c64)), bits: int(p.bits)}
+	w := &world{cuts: map[[2]string]bool{}, rng: rand.New(rand.NewPCG(p.seed, 0x776f726c64)), bits: int(p.bits)}
 	if w.bits == 0 {
 		w.bits = 1000 * simnet.Mibps
 	}
-	w.net = &simnet.Simnet{Logger: slog.New(slog.DiscardHandler), LatencyFunc: func(*simnet.Packet) time.Duration { return w.latency() }}
+	w.net = &simnet.Simnet{Logger: slog.New(slog.DiscardHandler), LatencyFunc: w.latency}
 	w.net.Start()
 	return w
 }
 
-func (w *world) latency() time.Duration {
+func (w *world) latency(p *simnet.Packet) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.delay + time.Duration(w.rng.Int64N(int64(w.jitter)+1))
+	d := w.delay + time.Duration(w.rng.Int64N(int64(w.jitter)+1))
+	if w.far != "" && (host(p.To) == w.far || host(p.From) == w.far) {
+		d += w.remote
+	}
+	return d
+}
+
+// host is the address of a socket without its port.
+func host(a net.Addr) string {
+	h, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return h
+}
+
+// setLine cuts the line between two addresses, or mends it.
+func (w *world) setLine(a, b string, cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cuts[[2]string{min(a, b), max(a, b)}] = cut
 }
 
 func (w *world) set(p line) {
@@ -62,10 +86,10 @@ func (w *world) setCut(cut bool) {
 	w.mu.Unlock()
 }
 
-func (w *world) drops() bool {
+func (w *world) drops(from, to string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.cut || w.loss > 0 && w.rng.Float64() < w.loss
+	return w.cut || w.cuts[[2]string{min(from, to), max(from, to)}] || w.loss > 0 && w.rng.Float64() < w.loss
 }
 
 // listen opens a socket of a machine.
@@ -88,7 +112,7 @@ type socket struct {
 
 // WriteTo implements net.PacketConn.
 func (s *socket) WriteTo(b []byte, to net.Addr) (int, error) {
-	if s.alive.Err() != nil || s.world.drops() {
+	if s.alive.Err() != nil || s.world.drops(host(s.LocalAddr()), host(to)) {
 		return len(b), nil
 	}
 	return s.SimConn.WriteTo(b, to)

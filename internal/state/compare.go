@@ -1,5 +1,7 @@
 package state
 
+import "slices"
+
 // Side is what one side of a handshake says of itself and of one volume.
 type Side struct {
 	IDs  IDs
@@ -10,6 +12,8 @@ type Side struct {
 	DiscardMyData  bool // connect --discard-my-data; counts in a split brain only
 	Tentative      bool // connect --tentative: say what would happen, do nothing
 	Tie            bool // exactly one side of a session has it
+	Follows        bool // a third node ships to it at the moment
+	Received       bool // its data came from a source, and there are several peers: its Bitmap slot is what that source said
 
 	Changed uint64 // blocks set in the bitmap that it keeps against the other
 	Epoch   uint64 // position of its data in the resource's write order: the journal epoch…
@@ -91,9 +95,9 @@ func Compare(self, peer Side) Comparison {
 	case asTarget != RuleNone && asSource != RuleNone:
 		return Comparison{Rule: RuleSplitBrainHistory, Result: ResultSplitHard}
 	case asTarget != RuleNone:
-		return targetOf(asTarget, peer.IDs)
+		return targetOf(asTarget, peer.IDs, s)
 	case asSource != RuleNone:
-		return sourceOf(asSource, self.IDs)
+		return sourceOf(asSource, self.IDs, p)
 	case s.Bitmap == p.Bitmap && s.Bitmap != 0:
 		return Comparison{Rule: RuleSplitBrain, Result: ResultSplit}
 	case shareHistory(s, p):
@@ -105,6 +109,12 @@ func Compare(self, peer Side) Comparison {
 // compareSame decides rules 34 to 41: both have the same current generation.
 func compareSame(self, peer Side) Comparison {
 	s, p := self.IDs.masked(), peer.IDs.masked()
+	if self.Received { // who is ahead is a matter of positions then: see reconcile
+		s.Bitmap = 0
+	}
+	if peer.Received {
+		p.Bitmap = 0
+	}
 	switch {
 	case p.Bitmap == 0 && s.Bitmap != 0:
 		if s.Bitmap == p.History[0] && s.History[0] == p.History[1] {
@@ -166,24 +176,29 @@ func behind(old, young IDs) Rule {
 		return RuleTargetBitmap
 	case old.Current == h[0] && h[0]+UUIDOffset == young.Bitmap, old.Current == h[1] && h[1]+UUIDOffset == young.Bitmap:
 		return RuleTargetLostStart
-	case old.Current == h[0] && old.History[0] == young.Bitmap && young.Bitmap != 0:
+	case young.past(old.Current) && old.History[0] == young.Bitmap && young.Bitmap != 0:
 		return RuleTargetWentOn
-	case old.Current == h[0] || old.Current == h[1]:
+	case young.past(old.Current):
 		return RuleTargetHistory
 	}
 	return RuleNone
 }
 
-func targetOf(rule Rule, peer IDs) Comparison {
-	c := Comparison{Rule: rule, Result: -ResultBitmap, FixPeer: correct(rule, peer)}
+// past reports whether a generation is in the history.
+func (i IDs) past(id uint64) bool {
+	return id == i.History[0] || id == i.History[1] || id != 0 && slices.Contains(i.Older[:], id)
+}
+
+func targetOf(rule Rule, peer, old IDs) Comparison {
+	c := Comparison{Rule: rule, Result: -ResultBitmap, FixPeer: correct(rule, peer, old)}
 	if rule == RuleTargetHistory {
 		c.Result = -ResultFull
 	}
 	return c
 }
 
-func sourceOf(rule Rule, self IDs) Comparison {
-	c := targetOf(rule, self)
+func sourceOf(rule Rule, self, old IDs) Comparison {
+	c := targetOf(rule, self, old)
 	c.Result, c.FixSelf, c.FixPeer = -c.Result, c.FixPeer, nil
 	c.Rule = map[Rule]Rule{
 		RuleTargetBitmap: RuleSourceBitmap, RuleTargetLostStart: RuleSourceLostStart,
@@ -193,11 +208,16 @@ func sourceOf(rule Rule, self IDs) Comparison {
 }
 
 // correct returns the source's identifiers as they would be had no message been lost: its Bitmap is what the target has. It is nil
-// where they are right.
-func correct(rule Rule, i IDs) *IDs {
+// where they are right. old are those of the target, masked.
+func correct(rule Rule, i, old IDs) *IDs {
 	switch {
 	case rule == RuleTargetWentOn:
-		i.Bitmap, i.History[0] = i.History[0], i.Bitmap
+		for _, id := range [...]*uint64{&i.History[0], &i.History[1], &i.Older[0], &i.Older[1], &i.Older[2], &i.Older[3], &i.Older[4], &i.Older[5]} {
+			if mask(*id) == old.Current {
+				i.Bitmap, *id = *id, i.Bitmap
+				break
+			}
+		}
 	case rule == RuleTargetLostStart && i.shared():
 		i.Bitmap, i.History = i.History[0], [2]uint64{i.History[1], 0}
 	case rule == RuleTargetLostStart:
@@ -210,11 +230,10 @@ func correct(rule Rule, i IDs) *IDs {
 
 // shareHistory reports whether the two have a generation in common, below Current.
 func shareHistory(s, p IDs) bool {
-	for _, a := range [...]uint64{s.Bitmap, s.History[0], s.History[1]} {
-		for _, b := range [...]uint64{p.Bitmap, p.History[0], p.History[1]} {
-			if a == b && a != 0 && a != JustCreated {
-				return true
-			}
+	known := append([]uint64{p.Bitmap, p.History[0], p.History[1]}, p.Older[:]...)
+	for _, a := range append([]uint64{s.Bitmap, s.History[0], s.History[1]}, s.Older[:]...) {
+		if a != 0 && a != JustCreated && slices.Contains(known, a) {
+			return true
 		}
 	}
 	return false

@@ -121,7 +121,7 @@ func decide(self, peer Side, pol Policies, changes [2]uint64) Decision {
 		return d.finish()
 	}
 	d.compare()
-	if d.out.Comparison.Result == ResultUnrelated {
+	if d.out.Comparison.Result == ResultUnrelated && !d.unfinished() {
 		return d.stop(Unrelated, "Unrelated data, aborting!")
 	}
 	d.byDiskStates()
@@ -205,6 +205,13 @@ func (d *decider) ambiguous() bool {
 		c.Rule == RuleSplitBrain && mask(d.self.IDs.Bitmap) == JustCreated
 }
 
+// unfinished reports whether exactly one side is amid a resync from a third node: whatever its identifiers say, it has nothing of its own,
+// and another node may finish it, in full.
+func (d *decider) unfinished() bool {
+	amid := func(s Side) bool { return s.Received && s.Disk == Inconsistent }
+	return amid(d.self) != amid(d.peer) && (d.self.Disk > Inconsistent || d.peer.Disk > Inconsistent)
+}
+
 // byDiskStates lets consistent data win over inconsistent data, whatever the identifiers say.
 func (d *decider) byDiskStates() {
 	self, peer := d.self.Disk > Inconsistent, d.peer.Disk > Inconsistent
@@ -212,7 +219,7 @@ func (d *decider) byDiskStates() {
 		return
 	}
 	strength := ResultBitmap
-	if d.strength == ResultFull || d.strength == -ResultFull || d.ambiguous() {
+	if d.strength == ResultFull || d.strength == -ResultFull || d.strength == ResultUnrelated || d.ambiguous() {
 		strength = ResultFull
 	}
 	which := "source"

@@ -19,6 +19,7 @@ type IDs struct {
 	Current uint64
 	Bitmap  uint64
 	History [2]uint64 // younger, older
+	Older   [6]uint64 // what fell out of History. A pair does not speak of it; several peers need a longer memory
 }
 
 // Created returns the identifiers that create-md writes.
@@ -32,7 +33,11 @@ func (i IDs) String() string {
 func mask(id uint64) uint64 { return id &^ wasPrimary }
 
 func (i IDs) masked() IDs {
-	return IDs{Current: mask(i.Current), Bitmap: mask(i.Bitmap), History: [2]uint64{mask(i.History[0]), mask(i.History[1])}}
+	m := IDs{Current: mask(i.Current), Bitmap: mask(i.Bitmap), History: [2]uint64{mask(i.History[0]), mask(i.History[1])}}
+	for k, id := range i.Older {
+		m.Older[k] = mask(id)
+	}
+	return m
 }
 
 // fresh makes an identifier of a random number: never an empty slot, never JustCreated.
@@ -46,9 +51,14 @@ func fresh(random, bit uint64) uint64 {
 
 // push moves id into the history unless it is an empty slot.
 func (i IDs) push(id uint64) IDs {
-	if mask(id) != 0 {
-		i.History = [2]uint64{id, i.History[0]}
+	if mask(id) == 0 || mask(id) == mask(i.History[0]) {
+		return i
 	}
+	if i.History[1] != 0 {
+		copy(i.Older[1:], i.Older[:])
+		i.Older[0] = i.History[1]
+	}
+	i.History = [2]uint64{id, i.History[0]}
 	return i
 }
 
@@ -140,7 +150,7 @@ func (i IDs) FinishSyncSource() IDs {
 // It does not matter whether the source has finished on its own side yet.
 func (i IDs) Adopt(source IDs) IDs {
 	done := source.FinishSyncSource()
-	return IDs{Current: mask(done.Current) | i.Current&wasPrimary, History: done.History}
+	return IDs{Current: mask(done.Current) | i.Current&wasPrimary, History: done.History, Older: done.Older}
 }
 
 // ClearBitmap begins a new generation that both sides are said to have already (new-current-uuid --clear-bitmap): both

@@ -121,6 +121,8 @@ func newMessage(t Type) codec {
 		return &IO{}
 	case TypeIOReply:
 		return &IOReply{}
+	case TypePeers:
+		return &Peers{}
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 const (
 	volumeStateSize = 2 + 1 + 8 + uuidsSize + 8
 	uuidsSize       = 4 * 8
-	knownFlags      = FlagRemote<<1 - 1
+	knownFlags      = FlagReceived<<1 - 1
 	maxDiskState    = 8 // state.UpToDate
 	maxRole         = 2 // state.Secondary
 )
@@ -83,7 +83,7 @@ func (m *State) append(b []byte) []byte {
 	b = putU32(append(b, m.Role, m.Protocol), m.Flags)
 	b = putU64(putSeq(b, m.Position), m.Serial)
 	b = putU64(putU64(b, m.Policies), uint64(m.Written))
-	return appendVolumes(b, m.Volumes)
+	return appendOlder(appendVolumes(b, m.Volumes), m.Older)
 }
 
 func (m *State) decode(r *reader) {
@@ -91,10 +91,19 @@ func (m *State) decode(r *reader) {
 	m.Position, m.Serial = r.seq(), r.u64()
 	m.Policies, m.Written = r.u64(), int64(r.u64())
 	m.Volumes = decodeVolumes(r)
+	if m.Flags&FlagOlder != 0 {
+		m.Older = decodeOlder(r, len(m.Volumes))
+	}
 }
 
 func (m *State) validate() error {
+	older := 0
+	if m.Flags&FlagOlder != 0 {
+		older = len(m.Volumes)
+	}
 	switch {
+	case len(m.Older) != older:
+		return fmt.Errorf("older history of %d volumes, not of %d", len(m.Older), older)
 	case m.Role > maxRole:
 		return fmt.Errorf("role %d", m.Role)
 	case m.Protocol < 'A' || m.Protocol > 'C':

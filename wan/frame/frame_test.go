@@ -22,6 +22,7 @@ func samples() []Message {
 	sums := bytes.Repeat([]byte{0xab}, 4*digest.CRC32C.Size())
 	return []Message{
 		&State{Role: 1, Flags: FlagTie | FlagWantFullSync, Position: seq(5, 6), Protocol: 'C', Volumes: vols, Serial: 9, Policies: 0x0103020304, Written: -8},
+		&State{Role: 2, Flags: FlagFollows | FlagReceived | FlagOlder, Protocol: 'A', Volumes: vols, Older: [][6]uint64{{1, 2, 3, 4, 5, 6}, {7}}},
 		&Bitmap{Volume: 3, Page: 77, Bits: []byte("roaring")},
 		&BitmapEnd{Blocks: 12},
 		&StreamStart{Mode: ModeResync, From: seq(1, 2), Blocks: 3, Volume: vols, UUIDs: []UUIDs{u, u}, Keep: true},
@@ -45,6 +46,7 @@ func samples() []Message {
 		&IO{ID: 8, Op: OpFlush, Sum: []byte{}, Data: []byte{}},
 		&IOReply{ID: 6, Code: IODamaged, Sum: []byte{}, Data: []byte{}},
 		&IOReply{ID: 9, Digest: 1, Sum: []byte("abcd"), Data: []byte("old")},
+		&Peers{UUIDs: []UUIDs{u, u}, Older: [][6]uint64{{1}, {0, 0, 0, 0, 0, 9}}, Others: []OtherPeer{{Name: "charlie", Bitmap: []uint64{7, 0}, InStep: true, Staged: seq(5, 6)}}},
 	}
 }
 
@@ -76,7 +78,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestLanes(t *testing.T) {
-	data := "StreamStart Batch Chunk Query ResyncEnd Verify IO IOReply"
+	data := "StreamStart Batch Chunk Query ResyncEnd Verify IO IOReply Peers"
 	for _, m := range samples() {
 		want := Control
 		if strings.Contains(" "+data+" ", " "+m.Type().String()+" ") {
@@ -117,6 +119,8 @@ func TestRefused(t *testing.T) {
 		"volume twice":          &State{Protocol: 'A', Volumes: []VolumeState{ok, ok}},
 		"disk state":            &State{Protocol: 'A', Volumes: []VolumeState{{Disk: 9}}},
 		"size":                  &State{Protocol: 'A', Volumes: []VolumeState{{Size: -1}}},
+		"older history":         &State{Protocol: 'A', Volumes: []VolumeState{ok}, Older: [][6]uint64{{1}}},
+		"peers' older history":  &Peers{UUIDs: []UUIDs{{}}},
 		"page":                  &Bitmap{Bits: make([]byte, MaxBitmapPage+1)},
 		"page's volume":         &Bitmap{Volume: 256},
 		"mode":                  &StreamStart{Mode: 4},
@@ -158,6 +162,9 @@ func TestRefused(t *testing.T) {
 		"failure with data":     &IOReply{Code: IOFailed, Data: []byte("d")},
 		"answer too long":       &IOReply{Data: make([]byte, MaxIO+1)},
 		"reply's text":          &Reply{Text: strings.Repeat("x", MaxReplyText+1)},
+		"peer without a name":   &Peers{Others: []OtherPeer{{}}},
+		"peer's identifiers":    &Peers{Others: []OtherPeer{{Name: "bob", Bitmap: []uint64{1}}}},
+		"too many peers":        &Peers{Others: make([]OtherPeer, MaxPeers+1)},
 		"reply that is no text": &Reply{Text: "\xff"},
 	} {
 		if err := Validate(m); !errors.Is(err, ErrFrame) {

@@ -61,7 +61,7 @@ func (l Lane) String() string {
 // Lane returns the lane that messages of this type take.
 func (t Type) Lane() Lane {
 	switch t {
-	case TypeStreamStart, TypeBatch, TypeChunk, TypeQuery, TypeResyncEnd, TypeVerify, TypeIO, TypeIOReply:
+	case TypeStreamStart, TypeBatch, TypeChunk, TypeQuery, TypeResyncEnd, TypeVerify, TypeIO, TypeIOReply, TypePeers:
 		return Data
 	}
 	return Control
@@ -88,7 +88,7 @@ func MaxBody(t Type) uint32 {
 	return 0
 }
 
-func (t Type) known() bool { return t >= TypeState && t <= TypeIOReply }
+func (t Type) known() bool { return t >= TypeState && t <= TypePeers }
 
 // Header stands before each body.
 type Header struct {
@@ -142,7 +142,7 @@ func (c Codec) String() string {
 }
 
 var typeNames = [...]string{"", "State", "Bitmap", "BitmapEnd", "StreamStart", "Batch", "Chunk", "Query", "ResyncEnd", "Ack", "ChunkAck",
-	"QueryReply", "Resend", "ResyncDone", "Request", "Reply", "Ping", "Pong", "Verify", "VerifyReply", "IO", "IOReply"}
+	"QueryReply", "Resend", "ResyncDone", "Request", "Reply", "Ping", "Pong", "Verify", "VerifyReply", "IO", "IOReply", "Peers"}
 
 func (t Type) String() string {
 	if t.known() {

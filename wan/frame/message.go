@@ -32,6 +32,7 @@ const (
 	TypeVerifyReply Type = 19 // control
 	TypeIO          Type = 20 // data
 	TypeIOReply     Type = 21 // data
+	TypePeers       Type = 22 // data; only where a resource has more than one peer
 )
 
 // Message is one message of the protocol. Encoding never fails for a message that Validate accepts; decoding refuses
@@ -63,9 +64,10 @@ type State struct {
 	Position block.Seq // last record that is part of this side's data, staged or written here
 	Protocol uint8     // 'A', 'B', 'C'
 	Volumes  []VolumeState
-	Serial   uint64 // counts the states of this session, from 1
-	Policies uint64 // state.Policies.Word: both sides must go by the same rules
-	Written  int64  // when this side last took a write of a client, Unix nanoseconds; 0 where it does not know
+	Serial   uint64      // counts the states of this session, from 1
+	Policies uint64      // state.Policies.Word: both sides must go by the same rules
+	Older    [][6]uint64 // by volume, with FlagOlder: what fell out of the history of its identifiers
+	Written  int64       // when this side last took a write of a client, Unix nanoseconds; 0 where it does not know
 }
 
 // Flags of State.
@@ -82,6 +84,9 @@ const (
 	FlagWantFullSync // invalidate / invalidate-remote set the whole map
 	FlagGrew         // a volume grew on the peer's word, and the peer was not seen with its new size yet
 	FlagRemote       // Primary whose clients use the peer's data: it has no good disk of its own
+	FlagFollows      // a third node ships to this side at the moment. This and the next: only where there are several peers
+	FlagOlder        // Older follows
+	FlagReceived     // this side's data came from a source: what it says of others is hearsay
 )
 
 // Bitmap carries one page of a bitmap: 65,536 blocks of one volume, in roaring's portable form.

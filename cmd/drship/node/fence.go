@@ -87,7 +87,11 @@ func (r *Resource) goOnAloneLocked(a *attachment) error {
 	if !r.newGenerationLocked(a) {
 		return nil
 	}
-	return a.save()
+	if err := a.save(); err != nil {
+		return err
+	}
+	r.tellLocked()
+	return nil
 }
 
 // fenceLost runs fence-peer for a peer that went out of sight and lets frozen I/O go on where that is safe.

@@ -19,12 +19,19 @@ var errDropped = errors.New("connection dropped")
 func (r *Resource) handshake(s *session) error {
 	ctx, cancel := context.WithTimeout(s.ctx, maxHandshakes)
 	defer cancel()
+	var first *frame.State
+	if r.hearsFirst(s) {
+		var err error
+		if first, err = recvState(ctx, s); err != nil {
+			return err
+		}
+	}
 	release, err := r.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	mine, theirs, err := r.exchange(ctx, s)
+	mine, theirs, err := r.exchange(ctx, s, first)
 	if err != nil {
 		return err
 	}
@@ -32,6 +39,10 @@ func (r *Resource) handshake(s *session) error {
 		return r.dropPeer(ctx, s, text+"; make the configurations agree, then connect again")
 	}
 	if err := r.followGrowth(mine, theirs); err != nil {
+		return err
+	}
+	idle, mine, theirs, err := r.aside(ctx, s, mine, theirs)
+	if err != nil || idle {
 		return err
 	}
 	if mine, theirs, err = r.countChanges(ctx, s, mine, theirs); err != nil {
@@ -53,13 +64,16 @@ func (r *Resource) handshake(s *session) error {
 	return r.actOn(ctx, s, d, theirs)
 }
 
-// exchange tells the peer the state here and hears its own.
-func (r *Resource) exchange(ctx context.Context, s *session) (mine, theirs *frame.State, err error) {
-	r.mu.Lock()
-	mine = r.stateLocked(s)
-	r.mu.Unlock()
+// exchange tells the peer the state here and hears its own, unless it was heard before.
+func (r *Resource) exchange(ctx context.Context, s *session, heard *frame.State) (mine, theirs *frame.State, err error) {
+	if mine, err = r.settledState(ctx, s); err != nil {
+		return nil, nil, err
+	}
 	if err := s.link.Send(ctx, mine); err != nil {
 		return nil, nil, fmt.Errorf("send state to %s: %w", s.peer.name, err)
+	}
+	if heard != nil {
+		return mine, heard, nil
 	}
 	theirs, err = recvState(ctx, s)
 	return mine, theirs, err
@@ -105,7 +119,12 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 		return m
 	}
 	flag(a.crashed, frame.FlagCrashedPrimary)
+	m.Flags |= r.severalFlagsLocked(s)
 	m.Position, m.Written = a.position(), a.lastWrite()
+	if len(r.peers) > 1 {
+		m.Position = a.positionFor(p.name)
+		m.Flags |= frame.FlagOlder
+	}
 	for i, v := range a.meta.Volumes {
 		flag(v.Flags&volumeGrew != 0, frame.FlagGrew)
 		vs := frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(a.ids(i, p.name))}
@@ -113,6 +132,9 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 			vs.OOS = gp.Bitmap(v.Volume).Count()
 		}
 		m.Volumes = append(m.Volumes, vs)
+		if m.Flags&frame.FlagOlder != 0 {
+			m.Older = append(m.Older, a.ids(i, p.name).Older)
+		}
 	}
 	return m
 }
@@ -142,6 +164,7 @@ func (r *Resource) decide(s *session, mine, theirs *frame.State) (state.Decision
 		for i := range d.Volumes {
 			if fix := d.Volumes[i].Comparison.FixSelf; fix != nil {
 				a.setIDs(i, p.name, *fix)
+				a.setSharing(i, p.name, false)
 			}
 		}
 		if err := a.save(); err != nil {
@@ -165,21 +188,27 @@ func sides(mine, theirs *frame.State) (self, peer []state.Side, err error) {
 		if haveData && m.Size != t.Size {
 			return nil, nil, fmt.Errorf("%w: volume %d has %d bytes here and %d there: create the larger one's metadata with --size %d", errDropped, m.Volume, m.Size, t.Size, min(m.Size, t.Size))
 		}
-		self = append(self, side(mine, m))
-		peer = append(peer, side(theirs, t))
+		self = append(self, side(mine, i))
+		peer = append(peer, side(theirs, i))
 	}
 	return self, peer, nil
 }
 
-func side(s *frame.State, v frame.VolumeState) state.Side {
+// side is what a state says of its volume i.
+func side(s *frame.State, i int) state.Side {
+	v := s.Volumes[i]
 	has := func(f uint32) bool { return s.Flags&f != 0 }
 	role := state.Role(s.Role)
 	if has(frame.FlagRemote) { // its clients use the other side's data: what is on its own disk wins nothing by their writes
 		role = state.Secondary
 	}
-	return state.Side{IDs: fromWire(v.UUIDs), Role: role, Disk: state.Disk(v.Disk),
+	ids := fromWire(v.UUIDs)
+	if i < len(s.Older) {
+		ids.Older = s.Older[i]
+	}
+	return state.Side{IDs: ids, Role: role, Disk: state.Disk(v.Disk),
 		CrashedPrimary: has(frame.FlagCrashedPrimary), DiscardMyData: has(frame.FlagDiscardMyData), Tentative: has(frame.FlagTentative),
-		Tie: has(frame.FlagTie), Changed: v.OOS, Epoch: s.Position.Epoch, Num: s.Position.Num}
+		Tie: has(frame.FlagTie), Follows: has(frame.FlagFollows), Received: has(frame.FlagReceived), Changed: v.OOS, Epoch: s.Position.Epoch, Num: s.Position.Num}
 }
 
 // actOn carries a decision out. Called with the token held.
@@ -197,6 +226,7 @@ func (r *Resource) actOn(ctx context.Context, s *session, d state.Decision, thei
 	case state.BecomeSource:
 		return r.becomeSource(ctx, s, d, theirs)
 	case state.BecomeTarget:
+		r.expectSource(s)
 		if err := r.giveWay(ctx, s, d); err != nil {
 			return err
 		}

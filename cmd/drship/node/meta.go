@@ -14,7 +14,7 @@ import (
 func (a *attachment) ids(i int, peer string) state.IDs {
 	v := &a.meta.Volumes[i]
 	ids := state.IDs{Current: v.Current}
-	copy(ids.History[:], v.History[:])
+	copy(ids.Older[:], v.History[copy(ids.History[:], v.History[:]):])
 	for _, p := range v.Peers {
 		if p.Name == peer {
 			ids.Bitmap = p.Bitmap
@@ -27,7 +27,7 @@ func (a *attachment) ids(i int, peer string) state.IDs {
 func (a *attachment) setIDs(i int, peer string, ids state.IDs) {
 	v := &a.meta.Volumes[i]
 	v.Current = ids.Current
-	copy(v.History[:], ids.History[:])
+	copy(v.History[copy(v.History[:], ids.History[:]):], ids.Older[:])
 	for k := range v.Peers {
 		if v.Peers[k].Name == peer {
 			v.Peers[k].Bitmap = ids.Bitmap
@@ -88,25 +88,12 @@ func (a *attachment) setDisks(d state.Disk) {
 	}
 }
 
-// newGeneration begins a generation of its own against every peer whose data is out of sight. It reports whether there
-// was one. Called with mu held; the caller saves.
+// newGenerationLocked begins a generation of its own where a peer's data is out of sight. It reports whether there was one to begin.
+// Called with mu held; the caller saves, and then tells.
 func (r *Resource) newGenerationLocked(a *attachment) bool {
 	changed := false
 	for i := range a.meta.Volumes {
-		current := a.meta.Volumes[i].Current
-		id := random()
-		for _, p := range r.peers {
-			if p.inSight() {
-				continue
-			}
-			ids := a.ids(i, p.name)
-			ids.Current = current // the peers of a volume share one Current
-			next := ids.LoseSight(id)
-			if next != ids {
-				a.setIDs(i, p.name, next)
-				changed = true
-			}
-		}
+		changed = r.rotateLocked(a, i) || changed
 	}
 	return changed
 }

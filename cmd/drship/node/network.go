@@ -102,6 +102,9 @@ func (r *Resource) openNetwork() (*network, error) {
 		}
 	})
 	n.done.Go(func() { r.accept(ctx, n) })
+	if len(r.peers) > 1 {
+		n.done.Go(func() { r.newsLoop(ctx) })
+	}
 	r.mu.Lock()
 	r.net = n
 	r.mu.Unlock()

@@ -29,7 +29,11 @@ func verbNewUUID(ctx context.Context, r *Resource, q *control.Request) ([]string
 		if !r.newGenerationLocked(a) {
 			return nil, state.Refused(state.ErrConnected, "no peer is out of sight whose data is the same as here")
 		}
-		return nil, a.save()
+		if err := a.save(); err != nil {
+			return nil, err
+		}
+		r.tellLocked()
+		return nil, nil
 	}
 	if q.Volume != control.AnyVolume && len(a.meta.Volumes) > 1 {
 		return nil, &refused{exit: control.ExitUsage, text: "the volumes of a resource are declared equal together", hint: "drship new-current-uuid --clear-bitmap " + r.name}

@@ -362,7 +362,7 @@ func (r *Resource) goHome(ctx context.Context, s *session, a *attachment, rem *r
 	r.mu.Lock()
 	a.setDisks(state.UpToDate)
 	r.mu.Unlock()
-	if _, err := r.becomePrimary(a, false); err != nil {
+	if _, err := r.becomePrimary(a, false, false); err != nil {
 		r.mu.Lock()
 		a.setDisks(state.Outdated)
 		r.mu.Unlock()

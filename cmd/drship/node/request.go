@@ -110,12 +110,15 @@ func (s *session) grant(m *frame.Request) frame.Reply {
 func (s *session) grantPrimary(ctx context.Context) frame.Reply {
 	s.r.mu.Lock()
 	role, wanted, att, src := s.r.role, s.r.wanted, s.r.att, s.source
+	other := s.r.otherPrimaryLocked(s.peer)
 	s.r.mu.Unlock()
 	switch {
 	case role == state.Primary:
 		return reply(state.Refused(state.SSTwoPrimaries, "%s is Primary; make it Secondary first", s.r.node.env.Node))
 	case wanted:
 		return reply(state.Refused(state.SSConcurrentChange, "%s is being promoted at the same time", s.r.node.env.Node))
+	case other != "":
+		return reply(state.Refused(state.SSTwoPrimaries, "%s is Primary, says %s; make it Secondary first", other, s.r.node.env.Node))
 	case src == nil || att == nil:
 		return frame.Reply{}
 	}

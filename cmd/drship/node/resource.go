@@ -50,6 +50,7 @@ type Resource struct {
 	held     bool        // replication paused here
 	seed     bool        // the next resync compares digests first: the peer's disk was carried over
 	tempRate int64       // bytes/s, until the next adjust
+	turn     int         // counts whoever began to ship to this side: what was agreed on before with others is void
 	stopping bool        // the node stops: sessions end, and come back with the next start
 
 	verifies *verifyDoc // has its own lock
@@ -246,6 +247,9 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 	if a.target, err = receiver.New(r.receiverConfig(a)); err != nil {
 		return err
 	}
+	if err := r.meetPeers(a); err != nil {
+		return err
+	}
 	if err := a.target.Recover(ctx); err != nil {
 		return fmt.Errorf("recover %s: %w", r.name, err)
 	}
@@ -342,7 +346,7 @@ func (r *Resource) senderConfig(a *attachment) sender.Config {
 func (r *Resource) receiverConfig(a *attachment) receiver.Config {
 	alg, _ := digest.Parse(r.digestName())
 	h := hooks{r}
-	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Consistent: h.Consistent, StagedOnly: true}
+	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Told: h.Told, Consistent: h.Consistent, StagedOnly: true, Others: r.others(a)}
 	for _, p := range r.peers {
 		c.StagedOnly = c.StagedOnly && p.cfg.Net.Protocol != 'B'
 	}

@@ -82,17 +82,24 @@ func (r *Resource) Promote(ctx context.Context, force bool) error {
 	if a == nil {
 		return r.promoteRemote(ctx)
 	}
-	if err := r.settleTarget(ctx, a, force); err != nil {
+	idle := r.idlePeers() // what they have was not agreed on with this node
+	back, err := r.settleTarget(ctx, a, force)
+	if err != nil {
 		return err
 	}
-	renegotiate, err := r.becomePrimary(a, force)
+	renegotiate, err := r.becomePrimary(a, force, back)
 	if err != nil {
 		return err
 	}
 	if renegotiate {
 		r.renegotiate(nil)
-	} else if err := r.shipToEqualPeers(a); err != nil {
-		return err
+	} else {
+		if len(idle) > 0 {
+			r.renegotiate(idle)
+		}
+		if err := r.shipToEqualPeers(a); err != nil {
+			return err
+		}
 	}
 	r.broadcastState()
 	return nil
@@ -128,11 +135,14 @@ func (r *Resource) sessions() []*session {
 }
 
 // settleTarget brings the data to the point at which it is promoted: all that is staged, or, amid a resync, the last
-// consistent point.
-func (r *Resource) settleTarget(ctx context.Context, a *attachment, force bool) error {
+// consistent point: then it reports true.
+func (r *Resource) settleTarget(ctx context.Context, a *attachment, force bool) (back bool, err error) {
 	for _, s := range r.sessions() {
 		s.stopVerify(errVerifyStopped)
 		s.stopRun()
+		r.mu.Lock()
+		s.targeted = false
+		r.mu.Unlock()
 	}
 	at, undo := a.target.CanRollback()
 	r.mu.Lock()
@@ -140,38 +150,41 @@ func (r *Resource) settleTarget(ctx context.Context, a *attachment, force bool) 
 	r.mu.Unlock()
 	if !inconsistent || !undo || !force {
 		if err := a.target.Drain(ctx); err != nil {
-			return fmt.Errorf("apply what is staged: %w", err)
+			return false, fmt.Errorf("apply what is staged: %w", err)
 		}
-		return nil
+		return false, nil
 	}
 	r.log.Warn("resync was not finished: going back to the last consistent point", "at", at)
 	// The bits go first: once it is back, the target no longer knows what the source had given it.
 	ranges, err := a.target.Overwritten(ctx)
 	if err != nil {
-		return fmt.Errorf("list what the resync has overwritten: %w", err)
+		return false, fmt.Errorf("list what the resync has overwritten: %w", err)
 	}
 	for _, p := range a.group.Peers() {
 		for _, v := range ranges {
 			p.Bitmap(v.Volume).Set(v.Range)
 		}
 		if err := p.FlushBitmaps(); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if _, err := a.target.Rollback(ctx); err != nil {
-		return fmt.Errorf("go back to the last consistent point: %w", err)
+		return false, fmt.Errorf("go back to the last consistent point: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // becomePrimary makes the promotion durable and opens the volumes. It reports whether the peers have to be shaken hands
 // with again, because the data now counts as better than it was.
-func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, err error) {
+func (r *Resource) becomePrimary(a *attachment, force, back bool) (renegotiate bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	atLeast := a.meta.Epoch
 	for _, p := range r.peers {
 		atLeast = max(atLeast, p.view.Position.Epoch)
+	}
+	if err := r.ownEndLocked(a); err != nil {
+		return false, err
 	}
 	start, err := a.group.Begin(atLeast)
 	if err != nil {
@@ -179,15 +192,15 @@ func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, e
 	}
 	a.meta.Epoch = start.Epoch
 	a.meta.Primary = true
-	if strange := len(r.peers) > 1 && a.meta.Flags&metaOwnOrder == 0; strange {
-		if err := r.mistrustPeersLocked(a); err != nil {
-			return false, err
-		}
-		renegotiate = true
-	}
 	a.meta.Flags |= metaOwnOrder
 	a.meta.Flags &^= metaServed
 	if force && a.worstDisk() < state.UpToDate {
+		if a.worstDisk() <= state.Inconsistent && !back && len(r.peers) > 1 {
+			// What is here is neither what this nor what that peer has: nothing is known to be equal.
+			if err := r.suspectPeers(a, func(*peer) bool { return true }); err != nil {
+				return false, err
+			}
+		}
 		r.forceUpToDateLocked(a)
 		renegotiate = true
 	}
@@ -196,6 +209,7 @@ func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, e
 	if err := a.save(); err != nil {
 		return false, err
 	}
+	r.tellLocked()
 	if r.role != state.Primary {
 		r.era++
 	}
@@ -204,18 +218,6 @@ func (r *Resource) becomePrimary(a *attachment, force bool) (renegotiate bool, e
 	a.group.Open()
 	r.log.Info("role", "is", r.role, "epoch", fmt.Sprintf("%x", start.Epoch))
 	return renegotiate, nil
-}
-
-// mistrustPeersLocked marks everything as different from every peer: what this node received as a target it has not tracked for the
-// others, which may lack some of it. Called with mu held.
-func (r *Resource) mistrustPeersLocked(a *attachment) error {
-	for _, p := range a.group.Peers() {
-		if err := p.SetAll(); err != nil {
-			return fmt.Errorf("mark everything as different from %s: %w", p.Name(), err)
-		}
-	}
-	r.log.Warn("several peers, and this node was the target of one: all of them are synced in full")
-	return nil
 }
 
 // forceUpToDateLocked declares the data here to be the good one, on the administrator's word.

@@ -38,10 +38,13 @@ type session struct {
 	ready    bool // the handshake is done
 	leaving  bool // disconnect was asked for here
 	frozen   bool // I/O was frozen as the stream ended
+	targeted bool // the peer ships to this side, or is about to
+	turn     int  // of the resource, when both sides agreed on who has what
 	repl     state.Conn
 	serial   uint64
 	source   *source                     // nil unless this side ships
 	run      *receiver.Run               // nil unless this side is the target
+	news     *frame.Peers                // source: what the target was told last of the other peers
 	adopt    []state.IDs                 // target: what to take over when the resync is done
 	total    uint64                      // target: blocks to come
 	before   uint64                      // target: bytes of resyncs dealt with when this one started
@@ -136,6 +139,7 @@ func (r *Resource) endSession(s *session, reason error) {
 	r.mu.Lock()
 	p := s.peer
 	r.remoteLostLocked(s, reason)
+	targeted := s.targeted
 	p.session = nil
 	p.lastErr = reason.Error()
 	if p.wanted {
@@ -155,6 +159,9 @@ func (r *Resource) endSession(s *session, reason error) {
 		r.log.Error("new generation is not durable", "err", err)
 	}
 	r.broadcastState()
+	if targeted {
+		r.sourceGone()
+	}
 	r.node.changed()
 }
 
@@ -235,12 +242,16 @@ func (s *session) currentRun() *receiver.Run {
 // peerState takes over what the peer says of itself.
 func (s *session) peerState(m *frame.State) error {
 	s.r.mu.Lock()
+	followed := s.peer.view.Flags&frame.FlagFollows != 0
 	s.peer.view = *m
 	src := s.source
 	paused := s.r.paused || s.r.waits
 	err := s.r.confirmJournalLocked(s)
 	if s.service != nil && state.Role(m.Role) != state.Primary {
 		s.work.Go(func() { s.r.endService(s) })
+	}
+	if followed && s.r.settlesAnewLocked(s) {
+		err = errors.Join(err, errRenegotiate)
 	}
 	if m.Flags&frame.FlagGoingAway != 0 {
 		err = errors.Join(err, s.r.leftLocked(s.peer))

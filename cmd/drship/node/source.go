@@ -20,6 +20,9 @@ const crashDigest = digest.SHA256
 // openSource starts to ship to a peer that stands at position. Called with the token held.
 func (r *Resource) openSource(s *session, position block.Seq, resync bool) error {
 	a := r.attachment()
+	if err := r.ownEnd(a); err != nil {
+		return err
+	}
 	p := a.group.Peer(s.peer.name)
 	cfg, err := r.streamConfig(s, a)
 	if err != nil {
@@ -33,9 +36,10 @@ func (r *Resource) openSource(s *session, position block.Seq, resync bool) error
 	ctx, cancel := context.WithCancel(s.ctx)
 	src := &source{stream: stream, cancel: cancel, done: make(chan struct{})}
 	r.mu.Lock()
-	s.source = src
+	s.source, s.news = src, nil
 	paused := r.paused || r.waits || s.peer.view.Flags&(frame.FlagPausedByUser|frame.FlagPausedByDependency) != 0
 	held := r.held
+	r.tellLocked()
 	r.mu.Unlock()
 	stream.PauseResync(paused)
 	stream.Hold(held)
@@ -106,14 +110,14 @@ func (r *Resource) sourceStarts(s *session, a *attachment, m *frame.StreamStart)
 	for i, v := range a.meta.Volumes {
 		ids := a.ids(i, s.peer.name)
 		if m.Mode == frame.ModeResync || m.Mode == frame.ModeJournal && ids.Bitmap != 0 {
-			ids = ids.StartSyncSource(id)
+			ids = r.startsSync(a, i, s.peer.name, id)
 		}
 		a.setIDs(i, s.peer.name, ids)
 		m.Volume = append(m.Volume, frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(ids)})
 		m.UUIDs = append(m.UUIDs, toWire(ids))
 	}
 	m.Keep = true
-	s.repl = sourceState(m.Mode)
+	s.repl, s.news = sourceState(m.Mode), nil
 	if m.Mode == frame.ModeJournal && a.crashed && !r.writesHereLocked() {
 		return r.uncrashLocked(a)
 	}
@@ -134,8 +138,9 @@ func sourceState(m frame.Mode) state.Conn {
 func (r *Resource) sourceSynced(s *session, a *attachment) error {
 	r.mu.Lock()
 	r.finishLocked(s, a)
+	defer r.tell()
 	r.seed = false
-	s.repl = state.Connected
+	s.repl, s.news = state.Connected, nil
 	err := r.uncrashLocked(a)
 	r.mu.Unlock()
 	r.broadcastState()
@@ -146,7 +151,14 @@ func (r *Resource) sourceSynced(s *session, a *attachment) error {
 // finishLocked closes the generation that the target has taken over. Called with mu held; the caller saves.
 func (r *Resource) finishLocked(s *session, a *attachment) {
 	for i := range a.meta.Volumes {
-		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).FinishSyncSource())
+		a.setSharing(i, s.peer.name, false)
+		ids := a.ids(i, s.peer.name)
+		if v := s.peer.view.Volumes; len(r.peers) > 1 && i < len(v) && (v[i].UUIDs.Current^ids.Current)&^1 != 0 {
+			ids.Bitmap = v[i].UUIDs.Current // a generation behind still: it has not heard of the newest yet
+			a.setIDs(i, s.peer.name, ids)
+			continue
+		}
+		a.setIDs(i, s.peer.name, ids.FinishSyncSource())
 	}
 }
 
@@ -172,7 +184,11 @@ func (r *Resource) confirmJournalLocked(s *session) error {
 	if r.fencingLocked() != fencingNone {
 		r.helperSoon(s.peer, "unfence-peer")
 	}
-	return a.save()
+	if err := a.save(); err != nil {
+		return err
+	}
+	r.tellLocked()
+	return nil
 }
 
 // uncrashLocked forgets a crash whose consequences are dealt with. Called with mu held.

@@ -30,6 +30,10 @@ func (r *Resource) becomeTarget(s *session, m *frame.StreamStart) error {
 	if len(m.UUIDs) != len(a.meta.Volumes) {
 		return fmt.Errorf("the peer names identifiers for %d volumes, there are %d", len(m.UUIDs), len(a.meta.Volumes))
 	}
+	if err := r.takeTurn(s); err != nil {
+		return err
+	}
+	r.endOthers(s)
 	s.stopVerify(errVerifyStopped)
 	s.stopSource()
 	if s.currentRun() == nil {
@@ -80,6 +84,9 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 		return errors.New("a stream started for a session that is gone")
 	}
 	s.adopt = nil
+	if err := r.changeSourceLocked(a, s, m); err != nil {
+		return err
+	}
 	for i := range a.meta.Volumes {
 		theirs, ours := fromWire(m.UUIDs[i]), a.ids(i, s.peer.name)
 		v := &a.meta.Volumes[i]
@@ -89,7 +96,9 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 			v.Disk = r.goodDiskLocked(a)
 		case frame.ModeResync:
 			s.adopt = append(s.adopt, theirs)
-			a.setIDs(i, s.peer.name, ours.StartSyncTarget(theirs.Bitmap))
+			if len(r.peers) < 2 || ours.Current == state.JustCreated {
+				a.setIDs(i, s.peer.name, ours.StartSyncTarget(theirs.Bitmap))
+			} // else a third node could make nothing of what is in between, and may have to finish it
 			v.Disk, a.cured = state.Inconsistent, false
 		}
 	}
