@@ -15,19 +15,25 @@ type Event struct {
 	Kind   string    // exists, create, change, destroy, call, response
 	Object string    // resource, connection, device, peer-device, path, helper; "-" ends the first dump
 	Key    []Field   // which object
-	Fields []Field   // what it is now; after a change only what changed, and all statistics
+	Fields []Field   // what it is now, and all statistics; after a change what did not change is marked so
+
+	counters bool // nothing but statistics changed
 }
 
 // Field is one key:value of a line.
 type Field struct {
 	Key, Value string
-	Statistic  bool // only with --statistics
-	Nine       bool // only DRBD 9 has it
+	Old        string // after a change: what it was, "" where it is the same or was not there
+	Same       bool   // after a change: only with --full
+	Statistic  bool   // only with --statistics
+	Nine       bool   // only DRBD 9 has it
 }
 
 // EventOptions choose what Format prints.
 type EventOptions struct {
 	Timestamps, Statistics bool
+	Diff                   bool  // what changed is printed as old->new
+	Full                   bool  // what did not change is printed too; statistics as well
 	Shape                  Shape // Shape9, or the older one's
 }
 
@@ -47,18 +53,21 @@ func (e Event) Format(o EventOptions) (line string, ok bool) {
 		b.WriteString(e.Time.Format("2006-01-02T15:04:05.000000-07:00 "))
 	}
 	b.WriteString(e.Kind + " " + e.Object)
-	told := false
 	for _, f := range e.Key {
 		b.WriteString(" " + f.Key + ":" + f.Value)
 	}
+	statistics := o.Statistics || o.Full
+	told := e.counters && statistics
 	for _, f := range e.Fields {
-		if f.Nine && o.Shape != Shape9 {
+		if f.Nine && o.Shape != Shape9 || f.Same && !o.Full || f.Statistic && !statistics {
 			continue
 		}
-		told = told || !f.Statistic
-		if !f.Statistic || o.Statistics {
-			b.WriteString(" " + f.Key + ":" + f.Value)
+		told = told || !f.Statistic && !f.Same
+		value := f.Value
+		if o.Diff && f.Old != "" {
+			value = f.Old + "->" + f.Value
 		}
+		b.WriteString(" " + f.Key + ":" + value)
 	}
 	return b.String(), told || e.Kind != "change"
 }
@@ -74,8 +83,13 @@ func Dump(rs []Resource) []Event {
 
 // Diff returns what happened between two snapshots: objects that came, changed and went. Counters alone are no
 // event, as in DRBD: they go along when something changes.
-func Diff(prev, next []Resource) []Event {
-	var d differ
+func Diff(prev, next []Resource) []Event { return diff(prev, next, false) }
+
+// DiffCounters is Diff with an event for each object of which nothing but counters changed as well: what events2 --poll asks for.
+func DiffCounters(prev, next []Resource) []Event { return diff(prev, next, true) }
+
+func diff(prev, next []Resource, counters bool) []Event {
+	d := differ{counters: counters}
 	for i := range prev {
 		if !slices.ContainsFunc(next, func(r Resource) bool { return r.Name == prev[i].Name }) {
 			d.resourceGone(&prev[i])
@@ -93,37 +107,69 @@ func Diff(prev, next []Resource) []Event {
 	return d.events
 }
 
-type differ struct{ events []Event }
+type differ struct {
+	events   []Event
+	counters bool
+}
 
 func (d *differ) add(kind, object string, key, fields []Field) {
 	d.events = append(d.events, Event{Kind: kind, Object: object, Key: key, Fields: fields})
 }
 
-// state adds an object's line: all fields under kind where it is new, else those that differ under change. Fields of both lists are in one
-// order and of one length.
-func (d *differ) state(kind, object string, key, old, now, statistics []Field) {
+// object is what there is to tell of one: its key, its state, its counters.
+type object struct {
+	key, state, statistics []Field
+}
+
+// state adds an object's line: all of it under kind where it is new, else under change what differs, marked. The states of both are in one order
+// and of one length.
+func (d *differ) state(kind, name string, old *object, now object) {
 	if old == nil {
-		d.add(kind, object, key, append(now, statistics...))
+		d.add(kind, name, now.key, append(now.state, now.statistics...))
 		return
 	}
-	var changed []Field
-	for i := range now {
-		if now[i].Value != old[i].Value {
-			changed = append(changed, now[i])
+	changed := false
+	fields := slices.Clone(now.state)
+	for i := range fields {
+		if fields[i].Value == old.state[i].Value {
+			fields[i].Same = true
+			continue
+		}
+		fields[i].Old, changed = old.state[i].Value, true
+	}
+	counted := d.counters && !changed && !sameValues(old.statistics, now.statistics)
+	if changed || counted {
+		d.events = append(d.events, Event{Kind: "change", Object: name, Key: now.key, Fields: append(fields, sparing(old.statistics, now.statistics)...), counters: counted})
+	}
+}
+
+func sameValues(a, b []Field) bool {
+	return slices.EqualFunc(a, b, func(x, y Field) bool { return x.Key == y.Key && x.Value == y.Value })
+}
+
+// spared are the statistics that DRBD prints only where they change.
+var spared = []string{"write-ordering", "congested", "al-suspended", "blocked"}
+
+// sparing marks the statistics that are told only where they change.
+func sparing(old, now []Field) []Field {
+	out := slices.Clone(now)
+	for i, f := range out {
+		at := slices.IndexFunc(old, func(o Field) bool { return o.Key == f.Key })
+		same := at >= 0 && old[at].Value == f.Value
+		if slices.Contains(spared, f.Key) && (same || f.Key == "blocked" && f.Value == "no") {
+			out[i].Same = true
 		}
 	}
-	if changed != nil {
-		d.add("change", object, key, append(changed, statistics...))
-	}
+	return out
 }
 
 // resource adds the lines of a resource and all in it; kind is for what is new.
 func (d *differ) resource(old, now *Resource, kind string) {
-	var before []Field
+	var before *object
 	if old != nil {
-		before = resourceFields(old)
+		before = &object{state: resourceFields(old)}
 	}
-	d.state(kind, "resource", resourceKey(now), before, resourceFields(now), nil)
+	d.state(kind, "resource", before, object{key: resourceKey(now), state: resourceFields(now)})
 	if old != nil {
 		d.gone(old, now)
 	}
@@ -222,19 +268,19 @@ func findVolume(r *Resource, number uint16) *Volume {
 }
 
 func (d *differ) connection(oldR, r *Resource, p *Peer, kind string) {
-	var before []Field
-	old := findPeer(oldR, p)
-	if old != nil {
-		before = connectionFields(old)
+	var before *object
+	if old := findPeer(oldR, p); old != nil {
+		before = &object{state: connectionFields(old), statistics: connectionStatistics(old)}
 	}
-	var statistics []Field
-	if old == nil || old.Congested != p.Congested {
-		statistics = append(statistics, Field{Key: "congested", Value: yesNo(p.Congested), Statistic: true})
+	d.state(kind, "connection", before, object{key: peerKey(r, p), state: connectionFields(p), statistics: connectionStatistics(p)})
+}
+
+func connectionStatistics(p *Peer) []Field {
+	return []Field{
+		{Key: "congested", Value: yesNo(p.Congested), Statistic: true},
+		{Key: "ap-in-flight", Value: fmt.Sprint(p.APInFlight / kib), Statistic: true, Nine: true},
+		{Key: "rs-in-flight", Value: fmt.Sprint(p.RSInFlight / kib), Statistic: true, Nine: true},
 	}
-	statistics = append(statistics,
-		Field{Key: "ap-in-flight", Value: fmt.Sprint(p.APInFlight / kib), Statistic: true, Nine: true},
-		Field{Key: "rs-in-flight", Value: fmt.Sprint(p.RSInFlight / kib), Statistic: true, Nine: true})
-	d.state(kind, "connection", peerKey(r, p), before, connectionFields(p), statistics)
 }
 
 func connectionFields(p *Peer) []Field {
@@ -256,19 +302,15 @@ func deviceFields(v *Volume) []Field {
 }
 
 func (d *differ) device(oldR, r *Resource, v *Volume, kind string) {
-	var before []Field
-	old := findVolume(oldR, v.Number)
-	if old != nil {
-		before = deviceFields(old)
+	var before *object
+	if old := findVolume(oldR, v.Number); old != nil {
+		before = &object{state: deviceFields(old), statistics: deviceStatistics(old)}
 	}
-	statistics := volumeStatistics(v)
-	if old != nil && old.ALSuspended == v.ALSuspended {
-		statistics = statistics[:len(statistics)-1]
-	}
-	if b := blocked(v); old == nil || b != "no" && b != blocked(old) {
-		statistics = append(statistics, Field{Key: "blocked", Value: b})
-	}
-	d.state(kind, "device", deviceKey(r, v), before, deviceFields(v), marked(statistics))
+	d.state(kind, "device", before, object{key: deviceKey(r, v), state: deviceFields(v), statistics: deviceStatistics(v)})
+}
+
+func deviceStatistics(v *Volume) []Field {
+	return marked(append(volumeStatistics(v), Field{Key: "blocked", Value: blocked(v)}))
 }
 
 // marked sets Statistic in all fields.
@@ -283,17 +325,17 @@ func (d *differ) peerDevices(oldR, r *Resource, p *Peer, kind string) {
 	old := findPeer(oldR, p)
 	for i := range p.Volumes {
 		v := &p.Volumes[i]
-		var before []Field
+		var before *object
 		if old != nil {
 			if ov := old.Volume(v.Number); ov != nil {
-				before = peerDeviceFields(old, ov)
+				before = &object{state: peerDeviceFields(old, ov), statistics: marked(peerVolumeStatistics(ov))}
 			}
 		}
 		statistics := marked(peerVolumeStatistics(v))
 		if s := done(r, v, p.VolumeConn(v), Shape9); s != "" {
 			statistics = append([]Field{{Key: "done", Value: s, Nine: true}}, statistics...)
 		}
-		d.state(kind, "peer-device", peerDeviceKey(r, p, v), before, peerDeviceFields(p, v), statistics)
+		d.state(kind, "peer-device", before, object{key: peerDeviceKey(r, p, v), state: peerDeviceFields(p, v), statistics: statistics})
 	}
 }
 
@@ -314,11 +356,11 @@ func (d *differ) path(oldR, r *Resource, p *Peer, kind string) {
 	if p.Local == "" || p.Remote == "" {
 		return
 	}
-	var before []Field
+	var before *object
 	if old := findPeer(oldR, p); old != nil && old.Local == p.Local && old.Remote == p.Remote {
-		before = pathFields(old)
+		before = &object{state: pathFields(old)}
 	}
-	d.state(kind, "path", pathKey(r, p), before, pathFields(p), nil)
+	d.state(kind, "path", before, object{key: pathKey(r, p), state: pathFields(p)})
 }
 
 func pathKey(r *Resource, p *Peer) []Field {

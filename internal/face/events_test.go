@@ -1,6 +1,7 @@
 package face
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -221,4 +222,37 @@ func TestPromotion(t *testing.T) {
 			t.Errorf("%s: %v %d, want %v %d", c.name, may, score, c.may, c.score)
 		}
 	}
+}
+
+func TestDiffAndFull(t *testing.T) {
+	before := []Resource{{Name: "r0", Role: state.Secondary, Volumes: []Volume{{Disk: state.UpToDate, Quorum: true}}}}
+	after := []Resource{{Name: "r0", Role: state.Primary, Volumes: []Volume{{Disk: state.UpToDate, Quorum: true, Written: 4096}}}}
+	for o, want := range map[EventOptions][]string{
+		{Shape: Shape84}:             {"change resource name:r0 role:Primary"},
+		{Shape: Shape84, Diff: true}: {"change resource name:r0 role:Secondary->Primary"},
+		{Shape: Shape84, Full: true}: {"change resource name:r0 role:Primary suspended:no write-ordering:flush"},
+	} {
+		if got := formatted(Diff(before, after), o); !slices.Equal(got, want) {
+			t.Errorf("%+v:\n got %q\nwant %q", o, got, want)
+		}
+	}
+	o := EventOptions{Shape: Shape84, Statistics: true}
+	want := []string{"change resource name:r0 role:Primary",
+		"change device name:r0 volume:0 minor:0 size:0 read:0 written:4 al-writes:0 bm-writes:0 upper-pending:0 lower-pending:0"}
+	if got := formatted(DiffCounters(before, after), o); !slices.Equal(got, want) {
+		t.Errorf("counters:\n got %q\nwant %q", got, want)
+	}
+	if got := formatted(DiffCounters(after, after), o); got != nil {
+		t.Errorf("nothing changed: %q", got)
+	}
+}
+
+func formatted(events []Event, o EventOptions) []string {
+	var out []string
+	for _, e := range events {
+		if line, ok := e.Format(o); ok {
+			out = append(out, line)
+		}
+	}
+	return out
 }

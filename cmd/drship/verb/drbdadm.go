@@ -167,6 +167,9 @@ func (a *adm) dispatch(ctx context.Context) int {
 		return a.report(err)
 	}
 	if command.fact != nil {
+		if command.fact.whole == nil && len(a.names) == 0 {
+			return a.report(a.misused(command, "No resource names specified"))
+		}
 		return a.report(a.printFact(ctx, command.fact))
 	}
 	a.verb = command.verb

@@ -133,7 +133,11 @@ func namesFor(who audience) []string {
 // columns prints names two a line, as drbdadm does.
 func columns(b *strings.Builder, names []string) {
 	for i, name := range names {
-		fmt.Fprintf(b, " %-35s", name)
+		format := " %-35s"
+		if i%2 == 1 {
+			format = "%-35s"
+		}
+		fmt.Fprintf(b, format, name)
 		if i%2 == 1 || i == len(names)-1 {
 			b.WriteByte('\n')
 		}
