@@ -114,19 +114,7 @@ func (r *Resource) detachFor(ctx context.Context, v *setup.Volume) error {
 	if now := want.Volume(v.Number); now != nil && now.Disk == v.Disk {
 		return nil
 	}
-	r.mu.Lock()
-	local, peers := r.viewsLocked()
-	up := r.att != nil
-	r.mu.Unlock()
-	if !up {
-		return nil
-	}
-	for i := range local.Disks {
-		if f := state.MayDetach(local, peers, i, false); f != nil {
-			return f
-		}
-	}
-	return r.dropDisks(ctx)
+	return r.detachDisks(ctx)
 }
 
 // attachAgain attaches as the file has it; nil where that is done.

@@ -27,6 +27,11 @@ func (r *Resource) Detach(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	return r.detachDisks(ctx)
+}
+
+// detachDisks is Detach with the token held.
+func (r *Resource) detachDisks(ctx context.Context) error {
 	r.mu.Lock()
 	local, peers := r.viewsLocked()
 	a, primary, serves := r.att, r.role == state.Primary && r.remote == nil, r.servesLocked()
