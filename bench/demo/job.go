@@ -100,9 +100,11 @@ func (d *demo) copyAndKill(ctx context.Context, alice, bob *pair.Node) (writes, 
 		Targets: []stamp.Target{x}, Skip: skip, Size: skip + scribble, Writers: 4, Seed: 1, Log: log,
 	})
 	var w writes
-	kill := sync.OnceValue(func() error {
+	var after pair.Status
+	kill := sync.OnceValue(func() (err error) {
+		after, err = bob.Status(ctx) // while they are connected: a session's counters go with it
 		w.killed = time.Now()
-		return alice.Kill()
+		return errors.Join(err, alice.Kill())
 	})
 	d.say("copying the input through alice's export, with other writes beside it; kill -9 alice half way")
 	var wg sync.WaitGroup
@@ -115,10 +117,6 @@ func (d *demo) copyAndKill(ctx context.Context, alice, bob *pair.Node) (writes, 
 	}
 	if err := kill(); err != nil {
 		return w, fmt.Errorf("kill alice: %w", err)
-	}
-	after, err := bob.Status(ctx)
-	if err != nil {
-		return w, err
 	}
 	w.ops, w.wire = log.Ops(), after.Received()-before.Received()
 	return w, nil
