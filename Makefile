@@ -21,14 +21,23 @@ TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
 PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan ./bench/wan/tun
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim flaps fuzz bench kernel deps clean
+.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim flaps fuzz bench kernel release reproducible deps clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 build: ## the program, one static binary: bin/drship
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w' -o $(BIN)/drship ./cmd/drship
+
+release: build ## the program, what it is made of (CycloneDX) and checksums: bin/release
+	@mkdir -p $(BIN)/release
+	cp $(BIN)/drship $(BIN)/release/drship
+	$(GO) tool -modfile=.ci/release/go.mod cyclonedx-gomod bin -json -noserial -output $(BIN)/release/drship.cdx.json $(BIN)/release/drship
+	cd $(BIN)/release && sha256sum drship drship.cdx.json >SHA256SUMS
+
+reproducible: ## two builds in two places give the same bytes
+	.ci/release/reproduce
 
 install: build ## into PREFIX (default /usr/local), DRBD's names in PREFIX/lib/drship/drbd so that they shadow nothing
 	install -D -m 0755 $(BIN)/drship $(DESTDIR)$(PREFIX)/sbin/drship

@@ -262,6 +262,9 @@ func (n *Node) listenNBD(ctx context.Context) ([]net.Listener, error) {
 			return nil, errors.Join(fmt.Errorf("listen for NBD on %s: %w", addr, err), l.Close())
 		}
 		listeners = append(listeners, t)
+		if n.global().AllowPlaintextNBD {
+			n.log.Warn("allow-plaintext-nbd is on: whoever reaches the address may read and write what is Primary here", "address", addr)
+		}
 	}
 	return listeners, nil
 }

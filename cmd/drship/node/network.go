@@ -150,6 +150,9 @@ func (r *Resource) endpointConfig() (wan.Config, error) {
 		t.Secret = ""
 	}
 	c.Trust = t
+	if t.AllowUnauthenticated {
+		r.log.Warn("allow-unauthenticated is on: whoever reaches the port may read and change the data")
+	}
 	return c, nil
 }
 
