@@ -7,6 +7,7 @@
 //	go run ./bench/wan bench                             what is carried over it: the tables of make bench-wan
 //	go run ./bench/wan bench -subjects quic,drship -cells 100M/50ms/0+1% -cuts '' -half '' -wan 'link-rate 50M'
 //	                                                     two subjects on two cells, with a statement for our wan section
+//	go run ./bench/wan bench -first                      the same where others use the machine: with priority over them
 //
 // A line joins two network namespaces, a and b. A command behind -- finds in $A and $B what puts a program into one of them (nsenter …),
 // in $ADDR_A and $ADDR_B their addresses (10.77.0.1 and 10.77.0.2; fd77::1 and fd77::2 are there, too), and in $NET_A and

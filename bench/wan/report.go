@@ -26,6 +26,9 @@ func (b *bench) describe() {
 	fmt.Fprintf(b.out, "## The line\n\n%s, commit %s; %d processors, %s, Linux %s, load %s before the run. One run of `make bench-wan`; %v of sending before each measurement of %v.\n"+
 		"A queue of one round trip before the rate, at least 150 kB; losses are random, where no bursts are named, and the same share both ways.\n",
 		time.Now().Format("2 January 2006"), commit(), runtime.NumCPU(), runtime.Version(), strings.TrimSpace(string(kernel)), loadAverage(), b.warm, b.span)
+	if b.first {
+		fmt.Fprintf(b.out, "The machine was not quiet: what is measured had real-time priority over the rest (-first).\n")
+	}
 	own := "drship: random data written to a real pair by protocol A, compression off"
 	if len(b.wan) > 0 {
 		own += ", wan { " + strings.Join(b.wan, "; ") + "; }"

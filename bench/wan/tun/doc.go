@@ -16,6 +16,7 @@
 //
 //	line.go     the line as its user sees it: starts the engine and speaks to it
 //	engine.go   the engine
+//	first.go    priorities
 //	space.go    network namespaces
 //	device.go   TUN devices
 //	packet.go   super-packets: cutting them, checksums, flipping bits

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"drship/bench/wan/emu"
 )
 
@@ -121,7 +119,7 @@ func startFirst(cmd *exec.Cmd) error {
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with its priority
-		_ = unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_RR, Priority: 1}, 0)
+		_ = goFirst(enginePriority)
 		started <- cmd.Start()
 	}()
 	return <-started
