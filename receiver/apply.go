@@ -185,7 +185,7 @@ func (a *applier) chunk(it *item) error {
 	a.t.others.chunk(m.Volume, block.Range{Off: m.Off, Len: int64(m.Len)})
 	var err error
 	if m.Zero {
-		err = a.w.zero(v, m.Off, int64(m.Len), true)
+		err = a.zeroes(v, m.Off, int64(m.Len))
 	} else {
 		err = a.w.write(v, m.Off, it.chunk)
 	}
@@ -213,6 +213,9 @@ func (a *applier) flush() error {
 	}
 	if err := a.t.syncDisks(); err != nil {
 		return err
+	}
+	if a.t.resynced != nil && len(a.fresh) > 0 {
+		a.t.resynced(a.fresh)
 	}
 	a.unsynced, a.oldest, a.unsure, a.fresh = 0, time.Time{}, false, a.fresh[:0]
 	if err := a.t.others.write(len(a.done) > 0); err != nil {

@@ -65,7 +65,7 @@ func benchReceive(b *testing.B, records int, each bool) {
 		b.Fatal(err)
 	}
 	defer store.Close()
-	t, err := New(Config{Store: store, Volumes: []Volume{{0, d}}, Hooks: quietHooks{b}, Logger: slog.New(slog.DiscardHandler)})
+	t, err := New(Config{Store: store, Volumes: []Volume{{Number: 0, Disk: d}}, Hooks: quietHooks{b}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

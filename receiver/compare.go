@@ -23,6 +23,7 @@ type job struct {
 	n     int64
 	alg   digest.Alg
 	sums  []byte
+	query bool // of a resync: what is equal is done
 	reply func(differ []byte) frame.Message
 
 	read int64 // offset of the first byte that is still to be read; guarded by comparer.mu
@@ -31,11 +32,28 @@ type job struct {
 // newJob makes the job of a Query or of a Verify, whichever is not nil. Both were checked.
 func newJob(t *Target, q *frame.Query, v *frame.Verify) *job {
 	if q != nil {
-		return &job{v: t.volumes[q.Volume], off: q.Off, n: int64(q.Len), alg: digest.Alg(q.Digest), sums: q.Sums, read: q.Off,
+		return &job{v: t.volumes[q.Volume], off: q.Off, n: int64(q.Len), alg: digest.Alg(q.Digest), sums: q.Sums, read: q.Off, query: true,
 			reply: func(differ []byte) frame.Message { return &frame.QueryReply{ID: q.ID, Differ: differ} }}
 	}
 	return &job{v: t.volumes[v.Volume], off: v.Off, n: int64(v.Len), alg: digest.Alg(v.Digest), sums: v.Sums, read: v.Off,
 		reply: func(differ []byte) frame.Message { return &frame.VerifyReply{ID: v.ID, Differ: differ} }}
+}
+
+// equal are the runs of blocks that do not differ.
+func (j *job) equal(differ []byte) (runs []VolumeRange) {
+	for off := int64(0); off < j.n; off += block.Size {
+		b := off / block.Size
+		if differ[b/8]&(1<<(b%8)) != 0 {
+			continue
+		}
+		n := min(block.Size, j.n-off)
+		if last := len(runs) - 1; last >= 0 && runs[last].Range.End() == j.off+off {
+			runs[last].Range.Len += n
+			continue
+		}
+		runs = append(runs, VolumeRange{Volume: j.v.number, Range: block.Range{Off: j.off + off, Len: n}})
+	}
+	return runs
 }
 
 // comparer compares digests with the disks' content beside the applier, which only waits where it would overwrite
@@ -126,6 +144,9 @@ func (c *comparer) run(ctx context.Context) error {
 		c.finished(j)
 		if differ == nil {
 			return nil // stopped
+		}
+		if j.query && c.t.resynced != nil {
+			c.t.resynced(j.equal(differ))
 		}
 		if err := c.out.reply(ctx, j.reply(differ)); err != nil {
 			return err

@@ -233,3 +233,53 @@ func TestQueryCountsOnWhatIsSynced(t *testing.T) {
 		}
 	})
 }
+
+// zeroedDisk notes what is zeroed, and how.
+type zeroedDisk struct {
+	disk.Disk
+	punched, blanked []block.Range
+}
+
+// Zero implements disk.Disk.
+func (d *zeroedDisk) Zero(off, n int64, punch bool) error {
+	if punch {
+		d.punched = append(d.punched, block.Range{Off: off, Len: n})
+	} else {
+		d.blanked = append(d.blanked, block.Range{Off: off, Len: n})
+	}
+	return d.Disk.Zero(off, n, punch)
+}
+
+// TestTrimsAsToldTo: zeroes of a resync give space back in whole multiples of the granularity, and not at all without one; a hole
+// stays one.
+func TestTrimsAsToldTo(t *testing.T) {
+	blocks := func(first, n int64) block.Range { return block.Range{Off: first * block.Size, Len: n * block.Size} }
+	for _, c := range []struct {
+		discard          int64
+		punched, blanked []block.Range
+	}{
+		{0, nil, []block.Range{blocks(2, 12)}},
+		{4 * block.Size, []block.Range{blocks(4, 8), blocks(32, 8)}, []block.Range{blocks(2, 2), blocks(12, 2)}},
+		{16 * block.Size, nil, []block.Range{blocks(2, 12)}},
+	} {
+		p := newPair(t, journal.Options{}, nil)
+		d := &zeroedDisk{Disk: p.disk}
+		p.target.volumes[0].disk, p.target.volumes[0].discard = d, c.discard
+		p.start(frame.ModeResync)
+		p.handle(p.chunk(1, 0, fill(9, 16)))
+		p.handle(&frame.Chunk{ID: 2, Off: 2 * block.Size, Len: 12 * block.Size, Zero: true})
+		p.handle(&frame.Chunk{ID: 3, Off: 32 * block.Size, Len: 8 * block.Size, Zero: true}) // was a hole
+		for done := 0; done < 3; {
+			done += len(said[*frame.ChunkAck](p, nil).IDs)
+		}
+		if err := p.run.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		p.holds(0, fill(9, 2))
+		p.holds(2, fill(0, 12))
+		p.holds(14, fill(9, 2))
+		if !slices.Equal(d.punched, c.punched) || !slices.Equal(d.blanked, c.blanked) {
+			t.Errorf("granularity %d: trimmed %v, zeroed %v, want %v and %v", c.discard, d.punched, d.blanked, c.punched, c.blanked)
+		}
+	}
+}

@@ -57,6 +57,8 @@ type Sender interface {
 type Volume struct {
 	Number uint16
 	Disk   disk.Disk
+	// Discard is the granularity, in bytes, in which zeroes of a resync are trimmed; 0: they are not.
+	Discard int64
 }
 
 // VolumeRange is a run of bytes of one volume.
@@ -112,6 +114,10 @@ type Config struct {
 	// marked in those of all others. See SetSource.
 	Others []Other
 
+	// Resynced, where set, is told which blocks of a resync are as the source has them: written and synced, or found equal. It must
+	// not keep the slice. The rules for hooks hold.
+	Resynced func([]VolumeRange)
+
 	// Consistent, where set, is asked when a resync that keeps pre-images starts and no history is open: a history is
 	// begun only where the data is consistent now, for it would lead back to nothing useful otherwise. Without it only
 	// what this target has seen itself counts.
@@ -147,8 +153,9 @@ type historyStore interface {
 
 // volume is a Volume with what the data path asks often.
 type volume struct {
-	number uint16
-	disk   disk.Disk
+	number  uint16
+	disk    disk.Disk
+	discard int64
 }
 
 // size is that of the disk, which may grow.
@@ -156,17 +163,18 @@ func (v *volume) size() int64 { return v.disk.Size() }
 
 // Target is the receiving half of a resource. It outlives sessions; each of them is a Run.
 type Target struct {
-	staging stagingStore
-	history historyStore
-	hooks   Hooks
-	log     *slog.Logger
-	queue   int64
-	digest  digest.Alg
-	started func(context.Context, *frame.StreamStart) error
-	sound   func() bool
-	later   bool // what is received is acknowledged with what is staged
-	told    func(context.Context, *frame.Peers) error
-	others  *others // nil where there is one peer
+	staging  stagingStore
+	history  historyStore
+	hooks    Hooks
+	log      *slog.Logger
+	queue    int64
+	digest   digest.Alg
+	started  func(context.Context, *frame.StreamStart) error
+	sound    func() bool
+	later    bool // what is received is acknowledged with what is staged
+	resynced func([]VolumeRange)
+	told     func(context.Context, *frame.Peers) error
+	others   *others // nil where there is one peer
 
 	volumes [block.MaxVolumes]*volume
 	stats   counters
@@ -188,7 +196,7 @@ func New(c Config) (*Target, error) {
 func newTarget(c Config, staging stagingStore, history historyStore) (*Target, error) {
 	t := &Target{
 		staging: staging, history: history, hooks: c.Hooks, log: c.Logger,
-		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, later: c.StagedOnly,
+		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, later: c.StagedOnly, resynced: c.Resynced,
 		told: c.Told, others: newOthers(c.Store, c.Others),
 	}
 	if t.queue <= 0 {
@@ -206,7 +214,7 @@ func newTarget(c Config, staging stagingStore, history historyStore) (*Target, e
 		case t.volumes[v.Number] != nil:
 			return nil, fmt.Errorf("receiver: volume %d given twice", v.Number)
 		}
-		t.volumes[v.Number] = &volume{number: v.Number, disk: v.Disk}
+		t.volumes[v.Number] = &volume{number: v.Number, disk: v.Disk, discard: v.Discard}
 	}
 	applied, staged := staging.Marks()
 	t.setMarks(Marks{Received: staged, Staged: staged, Applied: applied})

@@ -2,6 +2,7 @@ package sender
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"drship/internal/digest"
 	"drship/internal/disk"
 	"drship/internal/ship"
+	"drship/journal"
 	"drship/wan/frame"
 )
 
@@ -17,6 +19,7 @@ const (
 	holeBlocks   = 16384              // blocks in one chunk of zeroes: 64 MiB
 	queryBlocks  = 256                // blocks in one query, at most: 1 MiB read, 8 KiB sent with sha256
 	resyncWindow = 16 << 20           // bytes of chunks and queries that the peer has not answered
+	saveAfter    = 32 << 20           // bytes answered after which the bitmaps are made durable
 	resyncBurst  = queryBlocks * 4096 // what a repair may send at once
 )
 
@@ -43,6 +46,7 @@ type resync struct {
 	yields   bool      // to applications
 	control  ship.Controller
 	answered int64 // bytes answered since the controller looked last
+	unsaved  int64 // bytes answered since the bitmaps were durable last
 	bucket   ship.Bucket
 }
 
@@ -85,6 +89,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	p.mu.Unlock()
 	if rs != nil {
 		s.surveyMore(rs)
+		s.saveBits(rs)
 	}
 	p.mu.Lock()
 	rs = s.resync
@@ -127,6 +132,22 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	}
 	p.mu.Unlock()
 	return progress{any: true}, s.sendRun(ctx, rs, id, r)
+}
+
+// saveBits makes the bitmaps durable now and then: after a crash no more than saveAfter, and what was under way, comes over again.
+func (s *Stream) saveBits(rs *resync) {
+	s.peer.mu.Lock()
+	due := rs.unsaved >= saveAfter
+	if due {
+		rs.unsaved = 0
+	}
+	s.peer.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := s.peer.FlushBitmaps(); err != nil && !errors.Is(err, journal.ErrFailed) {
+		s.peer.group.logger.Error("bitmap is not durable", "peer", s.peer.name, "err", err)
+	}
 }
 
 // noteLocked keeps the resync's speed; a pause does not count. Called with Peer.mu held.
@@ -290,6 +311,7 @@ func (rs *resync) take(id uint64) (run, bool) {
 		delete(rs.out, id)
 		rs.bytes -= r.cost()
 		rs.answered += r.cost()
+		rs.unsaved += r.cost()
 	}
 	return r, ok
 }

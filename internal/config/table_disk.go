@@ -31,7 +31,7 @@ func diskOptions() []Option {
 		yesNoOption("disk", "discard-zeroes-if-aligned", "yes", "8.4 9").inert("a discarded range reads as zeroes on every side"),
 		yesNoOption("disk", "disable-write-same", "no", "8.4 9").inert("NBD has WRITE_ZEROES in its place"),
 		number("disk", "rs-discard-granularity", "0", 0, 1<<20, '1', "bytes", "8.4 9").to(func(v *sections) any { return &v.Disk.RsDiscardGranularity }).
-			later("zero chunks of a resync of at least this size are trimmed on the target"),
+			does("zeroes of a resync are trimmed on the target in multiples of this; 0: what is allocated there stays allocated"),
 		number("disk", "discard-granularity", "0", 0, 128<<20, '1', "bytes", "9").to(func(v *sections) any { return &v.Disk.DiscardGranularity }).
 			inert("the NBD export takes trims of any size"),
 		number("disk", "block-size", "512", 512, 4096, '1', "bytes", "9").to(func(v *sections) any { return &v.Disk.BlockSize }).

@@ -77,6 +77,8 @@ type attachment struct {
 	group   *sender.Group
 	target  *receiver.Target
 	meta    journal.Meta
+	unsaved atomic.Int64 // bytes that a resync has made equal here since the bitmap was durable last
+
 	failed  bool // a disk failed; it is being given up
 	crashed bool // was Primary when it went down, and no peer has been made equal since
 	cured   bool // the data has become equal to that of the peer that serves
@@ -346,12 +348,16 @@ func (r *Resource) senderConfig(a *attachment) sender.Config {
 func (r *Resource) receiverConfig(a *attachment) receiver.Config {
 	alg, _ := digest.Parse(r.digestName())
 	h := hooks{r}
-	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Told: h.Told, Consistent: h.Consistent, StagedOnly: true, Others: r.others(a)}
+	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Told: h.Told, Consistent: h.Consistent, Resynced: h.Resynced, StagedOnly: true, Others: r.others(a)}
 	for _, p := range r.peers {
 		c.StagedOnly = c.StagedOnly && p.cfg.Net.Protocol != 'B'
 	}
 	for i, vm := range a.meta.Volumes {
-		c.Volumes = append(c.Volumes, receiver.Volume{Number: vm.Volume, Disk: a.disks[i]})
+		v := receiver.Volume{Number: vm.Volume, Disk: a.disks[i]}
+		if vc := r.volumeConfig(vm.Volume); vc != nil {
+			v.Discard = vc.DiskOptions.RsDiscardGranularity
+		}
+		c.Volumes = append(c.Volumes, v)
 	}
 	return c
 }
