@@ -114,7 +114,7 @@ func TestRefused(t *testing.T) {
 	for name, m := range map[string]Message{
 		"role":                  &State{Role: 3, Protocol: 'A'},
 		"protocol":              &State{Protocol: 'D'},
-		"flags":                 &State{Protocol: 'A', Flags: 1 << 31},
+		"flags":                 &State{Protocol: 'A', Flags: 1 << 30},
 		"volume number":         &State{Protocol: 'A', Volumes: []VolumeState{{Volume: 256}}},
 		"volume twice":          &State{Protocol: 'A', Volumes: []VolumeState{ok, ok}},
 		"disk state":            &State{Protocol: 'A', Volumes: []VolumeState{{Disk: 9}}},

@@ -89,6 +89,10 @@ const (
 	FlagReceived     // this side's data came from a source: what it says of others is hearsay
 )
 
+// FlagCarried says that the data here was carried over from the peer's and nothing happened to it since create-md. It counts from the
+// other end, so that it is in nobody's way.
+const FlagCarried uint32 = 1 << 31
+
 // Bitmap carries one page of a bitmap: 65,536 blocks of one volume, in roaring's portable form.
 type Bitmap struct {
 	Volume uint16

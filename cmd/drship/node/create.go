@@ -30,6 +30,7 @@ const exitMetadataExists = 40
 // createOptions of create-md.
 type createOptions struct {
 	force, adopt bool
+	clean        bool  // the disk was carried over: the peer's holds the same, or nearly
 	size         int64 // use only so many bytes of each disk; 0: all
 }
 
@@ -81,6 +82,9 @@ func (r *Resource) writeMD(ctx context.Context, store *journal.Store, o createOp
 		vm, said, err := r.probeVolume(ctx, store, v, o)
 		if err != nil {
 			return nil, err
+		}
+		if o.clean && vm.Current == state.JustCreated {
+			vm.Flags |= volumeCarried
 		}
 		meta.Volumes = append(meta.Volumes, vm)
 		lines = append(lines, said...)

@@ -127,6 +127,7 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 	}
 	for i, v := range a.meta.Volumes {
 		flag(v.Flags&volumeGrew != 0, frame.FlagGrew)
+		flag(v.Flags&volumeCarried != 0, frame.FlagCarried)
 		vs := frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(a.ids(i, p.name))}
 		if gp := a.group.Peer(p.name); gp != nil {
 			vs.OOS = gp.Bitmap(v.Volume).Count()
@@ -219,6 +220,10 @@ func (r *Resource) actOn(ctx context.Context, s *session, d state.Decision, thei
 			return err
 		}
 		r.becomeReady(s, state.Connected)
+		if r.bothCarried(s, theirs) {
+			s.work.Go(func() { r.declareCarried(s) })
+			return nil
+		}
 		if d.NoData {
 			return nil
 		}

@@ -44,17 +44,22 @@ func verbNewUUID(ctx context.Context, r *Resource, q *control.Request) ([]string
 	if !a.untouched() {
 		return nil, notFresh(r.node.env.Node)
 	}
-	id := random()
-	for _, s := range r.sessions() {
-		if _, err := s.require(ctx, frame.RequestNewUUIDs, id); err != nil {
-			return nil, err
-		}
-	}
-	if err := r.declareEqual(a, id); err != nil {
+	if err := r.declareAll(ctx, a); err != nil {
 		return nil, err
 	}
 	r.renegotiate(nil)
 	return nil, nil
+}
+
+// declareAll declares the data here and at every connected peer equal; new handshakes have to follow. Called with the token held.
+func (r *Resource) declareAll(ctx context.Context, a *attachment) error {
+	id := random()
+	for _, s := range r.sessions() {
+		if _, err := s.require(ctx, frame.RequestNewUUIDs, id); err != nil {
+			return err
+		}
+	}
+	return r.declareEqual(a, id)
 }
 
 func notFresh(node string) *state.Refusal {
@@ -108,6 +113,7 @@ func (r *Resource) declareEqual(a *attachment, id uint64) error {
 			a.setIDs(i, p.name, ids.ClearBitmap(id))
 		}
 		a.meta.Volumes[i].Disk = state.UpToDate
+		a.meta.Volumes[i].Flags &^= volumeCarried
 	}
 	return a.save()
 }

@@ -78,7 +78,7 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 	switch {
 	case crashed && csums == digest.None:
 		csums = crashDigest
-	case r.seed:
+	case r.seed, s.peer.view.Flags&frame.FlagCarried != 0:
 		if csums == digest.None {
 			csums = crashDigest
 		}

@@ -141,6 +141,7 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 	for i := range a.meta.Volumes {
 		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).Adopt(s.adopt[i]))
 		a.meta.Volumes[i].Disk = r.goodDiskLocked(a)
+		a.meta.Volumes[i].Flags &^= volumeCarried
 	}
 	s.adopt, s.repl = nil, state.Connected
 	a.crashed, a.meta.Primary = false, false
