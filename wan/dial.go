@@ -106,7 +106,7 @@ func (s *socket) dial(p *peer) (addr string, err error) {
 	if err != nil {
 		return to.String(), fromQUIC(err)
 	}
-	h := &handshake{e: s.e, conn: conn, peer: p, dialled: true}
+	h := &handshake{e: s.e, sock: s, conn: conn, peer: p, dialled: true}
 	if err := h.call(ctx, s); err != nil {
 		return to.String(), s.abort(ctx, conn, err)
 	}

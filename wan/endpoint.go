@@ -25,6 +25,7 @@ type Endpoint struct {
 	running  atomic.Bool
 	stopped  chan struct{} // closed when Run returns
 	arrived  chan struct{} // something was put into ready
+	windows  windows
 
 	mu       sync.Mutex
 	peers    map[string]*peer // the map itself is fixed
@@ -35,16 +36,17 @@ type Endpoint struct {
 
 // peer is what an Endpoint keeps of a peer; the Endpoint's mu guards it.
 type peer struct {
-	name    string
-	addr    string
-	arbiter bool // this node decides between connections with it
-	wanted  bool
-	current *Session
-	backoff backoff
-	lastErr error
-	serial  uint64        // arbiter: decisions made; else: the highest heard of from heardOf
-	heardOf instanceID    // not arbiter: the arbiter that serial comes from
-	changed chan struct{} // wakes the dialler; capacity 1
+	name      string
+	addr      string
+	arbiter   bool // this node decides between connections with it
+	wanted    bool
+	current   *Session
+	backoff   backoff
+	lastErr   error
+	serial    uint64        // arbiter: decisions made; else: the highest heard of from heardOf
+	heardOf   instanceID    // not arbiter: the arbiter that serial comes from
+	changed   chan struct{} // wakes the dialler; capacity 1
+	noStripes time.Time     // until then its sessions go without
 }
 
 // socket is the time between opening the UDP socket and losing it. Everything that lives on it ends with it.
@@ -69,7 +71,11 @@ func NewEndpoint(cfg Config) (*Endpoint, error) {
 	if cfg.Trust, err = cfg.Trust.check(cfg.Node, cfg.Peers); err != nil {
 		return nil, fmt.Errorf("set up link of %s: %w", cfg.Resource, err)
 	}
+	if cfg.MaxStripes == 0 {
+		cfg.MaxStripes = defaultStripes
+	}
 	if cfg.ListenPacket == nil {
+		cfg.stripeSocket = packet.Listen
 		cfg.ListenPacket = packet.Listen
 	}
 	if cfg.Logger == nil {
@@ -199,6 +205,7 @@ func (e *Endpoint) quicConfig(listener bool) *quic.Config {
 		InitialConnectionReceiveWindow: initialWindow * 3 / 2,
 		MaxStreamReceiveWindow:         maxStreamWindow,
 		MaxConnectionReceiveWindow:     maxConnectionWindow,
+		AllowConnectionWindowIncrease:  e.windows.allow,
 		MaxIncomingStreams:             -1,
 		MaxIncomingUniStreams:          -1,
 	}
@@ -222,7 +229,7 @@ func (s *socket) acceptLoop(ln *quic.Listener) error {
 func (s *socket) welcome(conn *quic.Conn) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.e.cfg.Timing.Timeout)
 	defer cancel()
-	h := &handshake{e: s.e, conn: conn}
+	h := &handshake{e: s.e, sock: s, conn: conn}
 	err := h.answer(ctx, s)
 	if err == nil {
 		return

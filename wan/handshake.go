@@ -24,6 +24,7 @@ const (
 // handshake takes one connection from TLS to a session. call and answer are its two sides.
 type handshake struct {
 	e       *Endpoint
+	sock    *socket
 	conn    *quic.Conn
 	peer    *peer // known from the start by the dialler, from the Hello by the listener
 	dialled bool
@@ -84,7 +85,14 @@ func (h *handshake) answer(ctx context.Context, sock *socket) error {
 	if err := h.acceptStream(ctx, streamPulse); err != nil {
 		return err
 	}
-	if err := h.receiveHello(); err != nil {
+	kind, first, err := readEither(h.streams[streamPulse], kindHello, kindJoin)
+	if err != nil {
+		return fmt.Errorf("receive Hello: %w", err)
+	}
+	if kind == kindJoin {
+		return h.answerJoin(ctx, first)
+	}
+	if err := h.takeHello(first); err != nil {
 		return err
 	}
 	if err := h.sendHello(); err != nil {
@@ -184,6 +192,10 @@ func (h *handshake) receiveHello() error {
 	if err != nil {
 		return fmt.Errorf("receive Hello: %w", err)
 	}
+	return h.takeHello(b)
+}
+
+func (h *handshake) takeHello(b []byte) (err error) {
 	if h.peerHello, err = decodeHello(b); err != nil {
 		return fmt.Errorf("receive Hello: %w", err)
 	}
@@ -236,7 +248,7 @@ func (e *Endpoint) checkWanted(p *peer) error {
 // proofs computes what each side has to show.
 func (h *handshake) proofs(labelD, labelL string, helloD, helloL []byte) (dialler, listener []byte, err error) {
 	t := &h.e.cfg.Trust
-	ekm, err := exporter(h.conn.ConnectionState().TLS)
+	ekm, err := exporter(h.conn.ConnectionState().TLS, exporterLabel)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -317,7 +329,13 @@ func (h *handshake) session() (*Session, error) {
 		}
 	}
 	h.leaveGate()
-	return newSession(h.conn, h.streams, h.peer.name, h.dialled, h.peerHello.instance, h.e.cfg.Timing), nil
+	s := newSession(h.conn, h.streams, h.peer.name, h.dialled, h.peerHello.instance, h.e.cfg.Timing)
+	key, err := exporter(h.conn.ConnectionState().TLS, exporterJoin)
+	if err != nil {
+		return nil, err
+	}
+	s.spread = newSpread(s, h.e, h.sock, h.peer, key)
+	return s, nil
 }
 
 // leaveGate makes room for the next stranger.

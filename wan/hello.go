@@ -14,13 +14,19 @@ import (
 //	Hello: | magic "DRSH" | lowest version | highest version | instance 16 | nonce 32 | resource | node | peer | algorithm |
 //	Proof: | length 1 | HMAC | arbiter's instance 16 | number 64 bits | alive 1 |
 //	Go:    | number 64 bits |
+//	Join:   | session 16 | stripe 16 bits | HMAC 32 |
+//	Joined: | HMAC 32 |
+//
+// A connection begins with a Hello, to become a session, or with a Join, to become a stripe of one.
 //
 // Strings have a length of one byte. The second half of a Proof says what the side that is not the arbiter has last
 // heard from it.
 const (
-	kindHello byte = 1
-	kindProof byte = 2
-	kindGo    byte = 3
+	kindHello  byte = 1
+	kindProof  byte = 2
+	kindGo     byte = 3
+	kindJoin   byte = 4
+	kindJoined byte = 5
 
 	helloMagic   = "DRSH"
 	maxHandshake = 4 + 2 + 16 + 32 + 4*(1+maxName) // the longest, a Hello
@@ -144,17 +150,23 @@ func writeMessage(w io.Writer, kind byte, body []byte) error {
 
 // readMessage receives one handshake message of that kind. It reads no more than the longest message.
 func readMessage(r io.Reader, kind byte) ([]byte, error) {
+	_, body, err := readEither(r, kind, kind)
+	return body, err
+}
+
+// readEither is readMessage where one of two kinds is due.
+func readEither(r io.Reader, kind, other byte) (got byte, body []byte, err error) {
 	var head [3]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	n := int(head[1])<<8 | int(head[2])
-	if head[0] != kind || n > maxHandshake {
-		return nil, fmt.Errorf("%w: kind %d of %d bytes where kind %d is due", errHandshake, head[0], n, kind)
+	if head[0] != kind && head[0] != other || n > maxHandshake {
+		return 0, nil, fmt.Errorf("%w: kind %d of %d bytes where kind %d is due", errHandshake, head[0], n, kind)
 	}
-	body := make([]byte, n)
+	body = make([]byte, n)
 	if _, err := io.ReadFull(r, body); err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	return body, nil
+	return head[0], body, nil
 }

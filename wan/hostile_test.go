@@ -236,7 +236,7 @@ func TestGarbageInHandshake(t *testing.T) {
 	s := newStranger(t, config("bob", "alice", ""))
 	good := hello{minVersion: frame.Version, maxVersion: frame.Version, resource: "r0", node: "bob", peer: "alice", alg: "sha256"}
 	future := good
-	future.minVersion, future.maxVersion = 2, 9
+	future.minVersion, future.maxVersion = frame.Version+1, 9
 	tooLong := append([]byte{kindHello, 0xff, 0xff}, make([]byte, 3000)...)
 	message := func(kind byte, body []byte) []byte {
 		return append([]byte{kind, byte(len(body) >> 8), byte(len(body))}, body...)

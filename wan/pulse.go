@@ -17,12 +17,14 @@ func (s *Session) watch() {
 	select {
 	case <-s.started:
 		reader.Go(s.readPulse)
+		reader.Go(s.spread.tend)
 		s.beat()
 	case <-s.done:
 	case <-s.conn.Context().Done():
 		s.fail(fromQUIC(context.Cause(s.conn.Context())))
 	}
 	closeConn(s.conn, s.Err(), true)
+	s.spread.close()
 	reader.Wait()
 }
 
@@ -45,7 +47,7 @@ func (s *Session) beat() {
 		}
 		c := s.conn.ConnectionStats()
 		now := time.Now()
-		ask, silent := p.step(now, c.PacketsReceived, c.PacketsSent, c.SmoothedRTT)
+		ask, silent := p.step(now, c.PacketsReceived, c.PacketsSent+s.spread.sent(), c.SmoothedRTT)
 		if silent > 0 {
 			s.fail(fmt.Errorf("%w: nothing heard for %v", ErrPingTimeout, silent.Round(time.Millisecond)))
 			return
@@ -75,6 +77,11 @@ func (s *Session) readPulse() {
 				return
 			}
 		case *frame.Pong: // its packet was counted
+		case *frame.Stripes:
+			if err := s.spread.peerWants(int(m.Want)); err != nil {
+				s.fail(err)
+				return
+			}
 		default:
 			s.fail(fmt.Errorf("%w: %v among the pings", ErrProtocol, m.Type()))
 			return

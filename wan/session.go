@@ -24,7 +24,8 @@ type Session struct {
 	serial       uint64    // the arbiter's decision; set when installed
 	since        time.Time // set when installed
 
-	lanes   [2]lane // by frame.Lane; striping over several connections goes in here
+	lanes   [2]lane // by frame.Lane
+	spread  *spread // the data lane over several connections
 	pulse   *quic.Stream
 	started chan struct{} // closed when the handshake has left the pulse stream
 	stopped chan struct{} // closed when watch, which owns the session's goroutines, has ended
@@ -95,7 +96,7 @@ func (s *Session) Send(ctx context.Context, m frame.Message) error {
 		return fmt.Errorf("send to %s: %w", s.peer, err)
 	}
 	t := m.Type()
-	if t == frame.TypePing || t == frame.TypePong {
+	if isOwn(t) {
 		return fmt.Errorf("send to %s: %w: %v is the session's own", s.peer, frame.ErrFrame, t)
 	}
 	l := &s.lanes[t.Lane()]
@@ -110,7 +111,16 @@ func (s *Session) Send(ctx context.Context, m frame.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	begun, err := l.send(ctx, m)
+	begun := false
+	var err error
+	sent := false
+	if t.Lane() == frame.Data {
+		sent, err = s.spread.send(ctx, l, m)
+		begun = errors.Is(err, errCut)
+	}
+	if !sent && err == nil {
+		begun, err = l.send(ctx, m)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -136,9 +146,13 @@ func (s *Session) Recv(ctx context.Context, from frame.Lane) (frame.Message, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	m, err := l.receive(ctx)
+	receive := l.receive
+	if from == frame.Data {
+		receive = func(ctx context.Context) (frame.Message, error) { return s.spread.nextMessage(ctx, l) }
+	}
+	m, err := receive(ctx)
 	switch {
-	case err == nil && m.Type().Lane() == from && m.Type() != frame.TypePing && m.Type() != frame.TypePong:
+	case err == nil && m.Type().Lane() == from && !isOwn(m.Type()):
 		return m, nil
 	case err == nil:
 		err = fmt.Errorf("%w: %v on the %v lane", ErrProtocol, m.Type(), from)
@@ -151,11 +165,11 @@ func (s *Session) Recv(ctx context.Context, from frame.Lane) (frame.Message, err
 
 func (s *Session) ended(doing string) error { return fmt.Errorf("%s %s: %w", doing, s.peer, s.Err()) }
 
-// Stats of a session. Counters grow only, but for PacketsLost: a packet taken for lost may turn up.
+// Stats of a session, its stripes included. Counters grow only, but for PacketsLost: a packet taken for lost may turn up.
 type Stats struct {
 	Since            time.Time
 	RTT, MinRTT      time.Duration // smoothed, and the shortest seen
-	Window           uint64        // congestion window, bytes
+	Window           uint64        // congestion windows, bytes
 	WireSent         uint64        // bytes in UDP datagrams, retransmissions included
 	WireReceived     uint64
 	PacketsSent      uint64
@@ -164,6 +178,13 @@ type Stats struct {
 	PayloadReceived  uint64
 	MessagesSent     uint64
 	MessagesReceived uint64
+
+	Stripes   int    // beside the session's own connection
+	Wanted    int    // of these, that this side uses for what it sends
+	Delivered uint64 // bytes of the data lane that went over stripes and that the peer has
+	Resent    uint64 // bytes sent a second time over another stripe
+	Rate      uint64 // bytes a second that stripes delivered of late
+	Waiting   uint64 // bytes that wait for a stripe
 }
 
 // Stats returns what was counted since the session came up.
@@ -178,6 +199,7 @@ func (s *Session) Stats() Stats {
 		st.MessagesSent += l.sent.Load()
 		st.MessagesReceived += l.received.Load()
 	}
+	s.spread.addTo(&st)
 	return st
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -23,10 +24,17 @@ type world struct {
 	t   *testing.T
 	net *simnet.Simnet
 
+	stripes int  // MaxStripes of the nodes
+	own     bool // stripes have sockets of their own
+	rate    int  // of each node's line, Mibit/s; 0: 100
+
 	mu   sync.Mutex
 	rng  *rand.Rand
 	cut  bool
 	loss float64
+
+	victim net.Addr // a socket whose packets vanish, both ways
+	ports  uint16   // of stripes' sockets, given away
 }
 
 // simulate runs fn in virtual time, on a network with that delay one way and up to as much jitter.
@@ -56,6 +64,25 @@ func (w *world) drops() bool {
 	return w.cut || w.loss > 0 && w.rng.Float64() < w.loss
 }
 
+func (w *world) lost(a net.Addr) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.victim != nil && w.victim.String() == a.String()
+}
+
+// listenAny opens a socket for a stripe.
+func (w *world) listenAny(ctx context.Context, addr string) (net.PacketConn, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	w.ports++
+	port := 10_000 + w.ports
+	w.mu.Unlock()
+	return w.listen(ctx, net.JoinHostPort(host, strconv.Itoa(int(port))))
+}
+
 // listen is a ListenPacket for ip:port addresses.
 func (w *world) listen(_ context.Context, addr string) (net.PacketConn, error) {
 	ap, err := netip.ParseAddrPort(addr)
@@ -63,7 +90,11 @@ func (w *world) listen(_ context.Context, addr string) (net.PacketConn, error) {
 		return nil, err
 	}
 	udp := net.UDPAddrFromAddrPort(ap) // in four bytes, as the dialler has it: simnet tells the forms apart
-	link := simnet.LinkSettings{BitsPerSecond: 100 * simnet.Mibps}
+	rate := w.rate
+	if rate == 0 {
+		rate = 100
+	}
+	link := simnet.LinkSettings{BitsPerSecond: rate * simnet.Mibps}
 	return &simConn{SimConn: w.net.NewEndpoint(udp, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}), w: w}, nil
 }
 
@@ -73,7 +104,7 @@ type simConn struct {
 }
 
 func (c *simConn) WriteTo(b []byte, to net.Addr) (int, error) {
-	if c.w.drops() {
+	if c.w.drops() || c.w.lost(c.LocalAddr()) || c.w.lost(to) {
 		return len(b), nil
 	}
 	return c.SimConn.WriteTo(b, to)
@@ -87,7 +118,10 @@ const (
 // config is for a node that dials its peer, with DRBD's timers.
 func (w *world) config(name, peer, addr, peerAddr string) Config {
 	c := config(name, peer, peerAddr)
-	c.Listen, c.ListenPacket, c.Timing = addr, w.listen, Timing{}
+	c.Listen, c.ListenPacket, c.Timing, c.MaxStripes = addr, w.listen, Timing{}, w.stripes
+	if w.own {
+		c.stripeSocket = w.listenAny
+	}
 	return c
 }
 
@@ -189,36 +223,62 @@ func TestIdleSessionLives(t *testing.T) {
 // Nobody reads the data lane for minutes: control goes through, pings are answered, the sender is held up, and what
 // it had the transport take is bounded.
 func TestControlPassesBlockedData(t *testing.T) {
-	simulate(t, 10*time.Millisecond, 0, func(t *testing.T, w *world) {
-		_, _, a, b := w.connected()
-		ctx, cancel := context.WithCancel(t.Context())
-		blocked := make(chan error, 1)
-		go func() {
-			for {
-				if err := b.Send(ctx, batch(1, make([]byte, 1<<20))); err != nil {
-					blocked <- err
-					return
-				}
+	for _, c := range []struct {
+		name    string
+		stripes int
+		bound   uint64
+	}{{"one connection", 1, maxStreamWindow}, {"stripes", 0, spreadWindow}} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, 10*time.Millisecond, 0, func(t *testing.T, w *world) {
+				w.stripes = c.stripes
+				blockedData(t, w, c.bound)
+			})
+		})
+	}
+}
+
+func blockedData(t *testing.T, w *world, bound uint64) {
+	_, _, a, b := w.connected()
+	ctx, cancel := context.WithCancel(t.Context())
+	blocked := make(chan error, 1)
+	go func() {
+		for {
+			if err := b.Send(ctx, batch(1, make([]byte, 1<<20))); err != nil {
+				blocked <- err
+				return
 			}
-		}()
-		time.Sleep(10 * time.Minute)
-		began := time.Now()
-		exchange(t, a, b)
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("control took %v", took)
 		}
-		if a.Err() != nil || b.Err() != nil {
-			t.Fatal(a.Err(), b.Err())
-		}
-		if got := b.Stats().PayloadSent; got > maxStreamWindow {
-			t.Errorf("%d bytes were taken though nobody reads", got)
-		}
-		cancel() // in the middle of a batch
-		if err := <-blocked; !errors.Is(err, ErrClosed) {
+	}()
+	time.Sleep(10 * time.Minute)
+	began := time.Now()
+	exchange(t, a, b)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("control took %v", took)
+	}
+	if a.Err() != nil || b.Err() != nil {
+		t.Fatal(a.Err(), b.Err())
+	}
+	if got := b.Stats().PayloadSent; got > bound {
+		t.Errorf("%d bytes were taken though nobody reads", got)
+	}
+	cancel()
+	err := <-blocked
+	if w.stripes == 1 { // in the middle of a batch
+		if !errors.Is(err, ErrClosed) {
 			t.Errorf("the sender that was held up: %v", err)
 		}
 		<-a.Done()
-	})
+		return
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the sender that was held up: %v", err)
+	}
+	for n := b.lanes[frame.Data].sent.Load() - 1; n > 0; n-- { // what was taken arrives; one was the Switch
+		if _, err := a.Recv(t.Context(), frame.Data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exchange(t, a, b)
 }
 
 // The line is cut and healed at random, a thousand times. After each healing the two find each other again.

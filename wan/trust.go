@@ -209,6 +209,7 @@ func (t Trust) checkAnyPin(cs tls.ConnectionState) error {
 // Labels of the two directions: what one side sends proves nothing when it is sent back.
 const (
 	exporterLabel = "EXPORTER-drship-handshake"
+	exporterJoin  = "EXPORTER-drship-stripes" // of a session's first connection: the key by which others join it
 	labelDialler  = "drship/1 proof of the dialler"
 	labelListener = "drship/1 proof of the listener"
 	labelReset    = "drship/1 stateless reset"
@@ -247,8 +248,8 @@ func (t Trust) resetKey(resource, node string) (*quic.StatelessResetKey, error) 
 
 var errNoExporter = errors.New("TLS exporter failed")
 
-func exporter(cs tls.ConnectionState) ([]byte, error) {
-	b, err := cs.ExportKeyingMaterial(exporterLabel, nil, sha256.Size)
+func exporter(cs tls.ConnectionState, label string) ([]byte, error) {
+	b, err := cs.ExportKeyingMaterial(label, nil, sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w: %w", ErrAuth, errNoExporter, err)
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"drship/wan/frame"
 )
 
 func TestIdentity(t *testing.T) {
@@ -189,7 +191,7 @@ func TestCloseTextIsHarmless(t *testing.T) {
 }
 
 func sampleHello() *hello {
-	return &hello{minVersion: 1, maxVersion: 1, instance: instanceID{9}, nonce: [32]byte{8}, resource: "r0", node: "alice", peer: "bob", alg: "sha1"}
+	return &hello{minVersion: 1, maxVersion: frame.Version, instance: instanceID{9}, nonce: [32]byte{8}, resource: "r0", node: "alice", peer: "bob", alg: "sha1"}
 }
 
 func TestHandshakeMessages(t *testing.T) {

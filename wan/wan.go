@@ -31,6 +31,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"drship/wan/frame"
 )
 
 // Peer is the node at the other end.
@@ -82,6 +84,11 @@ type Config struct {
 
 	// ListenPacket opens the socket; nil opens a UDP socket. A simulation gives its own.
 	ListenPacket func(ctx context.Context, addr string) (net.PacketConn, error)
+	// MaxStripes is how many connections a session may be spread over, 1…frame.MaxStripes; 1 is the session's own alone. 0: 32.
+	MaxStripes int
+	// stripeSocket opens the socket of a stripe at host:0; nil: stripes share the Endpoint's.
+	stripeSocket func(ctx context.Context, addr string) (net.PacketConn, error)
+
 	// Observe is told of what happens, for the status. It may be called by several goroutines and must neither block nor
 	// call back. nil: nobody.
 	Observe func(Event)
@@ -89,6 +96,8 @@ type Config struct {
 
 // MaxPeers bounds the peers of a resource, as in DRBD 9.
 const MaxPeers = 31
+
+const defaultStripes = 32
 
 const maxName = 255 // bytes of a resource's or a node's name
 
@@ -101,6 +110,9 @@ func (c *Config) check() error {
 	}
 	if len(c.Peers) == 0 || len(c.Peers) > MaxPeers {
 		return fmt.Errorf("%d peers, there may be 1…%d", len(c.Peers), MaxPeers)
+	}
+	if c.MaxStripes < 0 || c.MaxStripes > frame.MaxStripes {
+		return fmt.Errorf("%d stripes, there may be 1…%d", c.MaxStripes, frame.MaxStripes)
 	}
 	seen := map[string]bool{c.Node: true}
 	for _, p := range c.Peers {

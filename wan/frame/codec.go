@@ -123,6 +123,10 @@ func newMessage(t Type) codec {
 		return &IOReply{}
 	case TypePeers:
 		return &Peers{}
+	case TypeSwitch:
+		return &Switch{}
+	case TypeStripes:
+		return &Stripes{}
 	}
 	return nil
 }

@@ -246,6 +246,26 @@ func (m *Pong) append(b []byte) []byte { return putU64(b, uint64(m.Sent)) }
 func (m *Pong) decode(r *reader)       { m.Sent = int64(r.u64()) }
 func (m *Pong) validate() error        { return nil }
 
+func (m *Switch) append(b []byte) []byte { return putU64(b, uint64(m.Place)) }
+func (m *Switch) decode(r *reader)       { m.Place = int64(r.u64()) }
+
+func (m *Switch) validate() error {
+	if m.Place < 0 {
+		return fmt.Errorf("a switch at %d", m.Place)
+	}
+	return nil
+}
+
+func (m *Stripes) append(b []byte) []byte { return putU16(b, m.Want) }
+func (m *Stripes) decode(r *reader)       { m.Want = r.u16() }
+
+func (m *Stripes) validate() error {
+	if m.Want > MaxStripes {
+		return fmt.Errorf("%d stripes, the limit is %d", m.Want, MaxStripes)
+	}
+	return nil
+}
+
 func (*State) tail() []byte       { return nil }
 func (*Bitmap) tail() []byte      { return nil }
 func (*BitmapEnd) tail() []byte   { return nil }
@@ -259,3 +279,5 @@ func (*Request) tail() []byte     { return nil }
 func (*Reply) tail() []byte       { return nil }
 func (*Ping) tail() []byte        { return nil }
 func (*Pong) tail() []byte        { return nil }
+func (*Switch) tail() []byte      { return nil }
+func (*Stripes) tail() []byte     { return nil }

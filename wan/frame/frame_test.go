@@ -47,6 +47,8 @@ func samples() []Message {
 		&IOReply{ID: 6, Code: IODamaged, Sum: []byte{}, Data: []byte{}},
 		&IOReply{ID: 9, Digest: 1, Sum: []byte("abcd"), Data: []byte("old")},
 		&Peers{UUIDs: []UUIDs{u, u}, Older: [][6]uint64{{1}, {0, 0, 0, 0, 0, 9}}, Others: []OtherPeer{{Name: "charlie", Bitmap: []uint64{7, 0}, InStep: true, Staged: seq(5, 6)}}},
+		&Switch{Place: 1 << 40},
+		&Stripes{Want: MaxStripes},
 	}
 }
 
@@ -78,7 +80,7 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestLanes(t *testing.T) {
-	data := "StreamStart Batch Chunk Query ResyncEnd Verify IO IOReply Peers"
+	data := "StreamStart Batch Chunk Query ResyncEnd Verify IO IOReply Peers Switch"
 	for _, m := range samples() {
 		want := Control
 		if strings.Contains(" "+data+" ", " "+m.Type().String()+" ") {

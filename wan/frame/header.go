@@ -61,7 +61,7 @@ func (l Lane) String() string {
 // Lane returns the lane that messages of this type take.
 func (t Type) Lane() Lane {
 	switch t {
-	case TypeStreamStart, TypeBatch, TypeChunk, TypeQuery, TypeResyncEnd, TypeVerify, TypeIO, TypeIOReply, TypePeers:
+	case TypeStreamStart, TypeBatch, TypeChunk, TypeQuery, TypeResyncEnd, TypeVerify, TypeIO, TypeIOReply, TypePeers, TypeSwitch:
 		return Data
 	}
 	return Control
@@ -88,7 +88,7 @@ func MaxBody(t Type) uint32 {
 	return 0
 }
 
-func (t Type) known() bool { return t >= TypeState && t <= TypePeers }
+func (t Type) known() bool { return int(t) < len(typeNames) && typeNames[t] != "" }
 
 // Header stands before each body.
 type Header struct {
@@ -142,7 +142,8 @@ func (c Codec) String() string {
 }
 
 var typeNames = [...]string{"", "State", "Bitmap", "BitmapEnd", "StreamStart", "Batch", "Chunk", "Query", "ResyncEnd", "Ack", "ChunkAck",
-	"QueryReply", "Resend", "ResyncDone", "Request", "Reply", "Ping", "Pong", "Verify", "VerifyReply", "IO", "IOReply", "Peers"}
+	"QueryReply", "Resend", "ResyncDone", "Request", "Reply", "Ping", "Pong", "Verify", "VerifyReply", "IO", "IOReply", "Peers",
+	TypeSwitch: "Switch", TypeStripes: "Stripes"}
 
 func (t Type) String() string {
 	if t.known() {

@@ -4,7 +4,7 @@ package frame
 import "drship/internal/block"
 
 // Version is the wire version of this build; both sides must have it in common.
-const Version = 1
+const Version = 2
 
 // Type tells messages apart on the wire. The numbers are part of the format: never renumber them.
 type Type uint8
@@ -33,6 +33,8 @@ const (
 	TypeIO          Type = 20 // data
 	TypeIOReply     Type = 21 // data
 	TypePeers       Type = 22 // data; only where a resource has more than one peer
+	TypeSwitch      Type = 30 // data, kept inside the session
+	TypeStripes     Type = 31 // control, kept inside the session
 )
 
 // Message is one message of the protocol. Encoding never fails for a message that Validate accepts; decoding refuses
@@ -309,6 +311,16 @@ const (
 // Ping and Pong keep a session alive and measure its round trip; Sent is the pinger's clock.
 type Ping struct{ Sent int64 }
 
+// Switch says, on the data lane, where what follows travels: over the stripes from Place on, or, among the stripes,
+// over the data lane itself again.
+type Switch struct{ Place int64 }
+
+// Stripes says how many stripes the side that sends wants; the other one dials.
+type Stripes struct{ Want uint16 }
+
+// MaxStripes bounds the stripes of a session.
+const MaxStripes = 128
+
 // Pong answers a Ping.
 type Pong struct{ Sent int64 }
 
@@ -329,6 +341,8 @@ func (*ResyncDone) Type() Type  { return TypeResyncDone }
 func (*Request) Type() Type     { return TypeRequest }
 func (*Reply) Type() Type       { return TypeReply }
 func (*Ping) Type() Type        { return TypePing }
+func (*Switch) Type() Type      { return TypeSwitch }
+func (*Stripes) Type() Type     { return TypeStripes }
 func (*Pong) Type() Type        { return TypePong }
 func (*Verify) Type() Type      { return TypeVerify }
 func (*VerifyReply) Type() Type { return TypeVerifyReply }

@@ -130,6 +130,7 @@ func (r *Resource) endpointConfig() (wan.Config, error) {
 	}
 	pins := map[string][]string{}
 	for _, p := range r.peers {
+		c.MaxStripes = max(c.MaxStripes, p.cfg.WAN.MaxStripes)
 		c.Peers = append(c.Peers, wan.Peer{Name: p.name, Addr: p.cfg.Remote.HostPort()})
 		if fp := p.cfg.Host.Fingerprint; fp != "" {
 			pins[p.name] = append(pins[p.name], fp)

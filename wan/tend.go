@@ -1,0 +1,390 @@
+package wan
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"drship/wan/frame"
+	"drship/wan/stripe"
+)
+
+// lineStats are counters of connections, summed up.
+type lineStats struct {
+	sent, received, packetsSent, packetsReceived, lost uint64
+}
+
+func (l *lineStats) add(c quic.ConnectionStats) {
+	l.sent += c.BytesSent
+	l.received += c.BytesReceived
+	l.packetsSent += c.PacketsSent
+	l.packetsReceived += c.PacketsReceived
+	l.lost += c.PacketsLost
+}
+
+// rateMeter measures what is delivered.
+type rateMeter struct {
+	begin     time.Time
+	bytes     uint64
+	perSecond float64 // mean of the last few intervals, weighted towards the newest
+}
+
+const rateSpan = 100 * time.Millisecond
+
+func (m *rateMeter) add(now time.Time, n uint64) {
+	if m.begin.IsZero() {
+		m.begin = now
+	}
+	m.bytes += n
+	if took := now.Sub(m.begin); took >= rateSpan {
+		m.perSecond += (float64(m.bytes)/took.Seconds() - m.perSecond) / 4
+		m.begin, m.bytes = now, 0
+	}
+}
+
+// tend looks after the stripes until the session ends.
+func (x *spread) tend() {
+	if x.max == 0 {
+		return
+	}
+	t := tending{x: x, ticker: time.NewTimer(0)}
+	defer t.ticker.Stop()
+	for {
+		select {
+		case <-x.s.done:
+			return
+		case <-x.nudge:
+		case <-t.ticker.C:
+		}
+		t.step(time.Now())
+	}
+}
+
+// tending is what tend remembers from step to step.
+type tending struct {
+	x      *spread
+	ticker *time.Timer
+	count  *stripe.Count
+	looked time.Time
+	asked  int       // what the other side was last told to dial
+	stuck  time.Time // since when no stripe gets on though something is on its way
+}
+
+func (t *tending) step(now time.Time) {
+	x := t.x
+	rtt := x.s.rtt()
+	x.mu.Lock()
+	for i, c := range x.stripes {
+		c.rank = i
+		x.out.SetRTT(c.id, c.conn.ConnectionStats().SmoothedRTT)
+	}
+	up, news := x.out.Tick(now)
+	if news {
+		x.work.Broadcast()
+	}
+	under := x.out.Unacknowledged()
+	if n := len(x.stripes); n > 0 {
+		x.out.SetPiece(int(x.rate.perSecond * pieceTime.Seconds() / float64(n)))
+	}
+	teller := t.tells()
+	x.mu.Unlock()
+
+	t.tellLimit(teller)
+	t.resolve(now, rtt)
+	t.askPeer()
+	if x.s.dialled {
+		t.dial(now)
+		t.prune(now, rtt)
+	}
+	if t.isStuck(now, up, under) {
+		x.peer.avoidStripes(x.e, now)
+		x.s.fail(fmt.Errorf("%w: no stripe gets through", ErrPingTimeout))
+	}
+	tick := idleTick
+	if under {
+		tick = max(minTick, min(busyTick, rtt/4))
+	}
+	t.ticker.Reset(tick)
+}
+
+// isStuck reports whether what is on its way has no stripe that gets on, for so long that a peer would be given up. The session's own
+// connection lives, or the pulse would have ended it.
+func (t *tending) isStuck(now time.Time, up int, under bool) bool {
+	if up > 0 || !under {
+		t.stuck = time.Time{}
+		return false
+	}
+	if t.stuck.IsZero() {
+		t.stuck = now
+	}
+	return now.Sub(t.stuck) > 2*t.x.s.timing.Timeout
+}
+
+// tells returns a stripe on which to say how much room there is, where that is overdue. mu is held.
+func (t *tending) tells() *stripeConn {
+	x := t.x
+	if x.in.Limit()-x.told < spreadWindow/4 || len(x.stripes) == 0 {
+		return nil
+	}
+	return x.stripes[0]
+}
+
+func (t *tending) tellLimit(c *stripeConn) {
+	if c == nil {
+		return
+	}
+	t.x.mu.Lock()
+	a := t.x.acknowledge(c)
+	t.x.mu.Unlock()
+	if c.acks.TryWriteAll(a.Append(nil)) != nil {
+		t.x.mu.Lock()
+		t.x.told = 0 // again with the next step
+		t.x.mu.Unlock()
+	}
+}
+
+// resolve decides how many stripes this side wants for what it sends.
+func (t *tending) resolve(now time.Time, rtt time.Duration) {
+	x := t.x
+	if now.Sub(t.looked) < max(rtt, 100*time.Millisecond) {
+		return
+	}
+	t.looked = now
+	l := x.look(now)
+	want := 0
+	if x.worthwhile(now) {
+		if t.count == nil {
+			t.count = stripe.NewCount(min(firstStripes, x.max), x.max)
+		}
+		want = t.count.Step(l)
+	}
+	x.mu.Lock()
+	if want != x.want {
+		x.e.log.Debug("stripes", "peer", x.s.peer, "want", want, "up", len(x.stripes), "rtt", l.RTT, "rate", x.rate.perSecond)
+		x.want = want
+		x.work.Broadcast()
+		poke(x.room)
+	}
+	x.mu.Unlock()
+}
+
+// worthwhile reports whether the way is long enough for stripes, and they can be had.
+func (x *spread) worthwhile(now time.Time) bool {
+	if x.peer.avoids(x.e, now) {
+		return false
+	}
+	return x.s.nearest() >= farRTT
+}
+
+// look sums up what the stripes saw.
+func (x *spread) look(now time.Time) stripe.Look {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	l := stripe.Look{Now: now.Sub(x.since), Delivered: x.out.Delivered(), Waited: x.waited, Stripes: len(x.stripes)}
+	if !x.waits.IsZero() {
+		l.Waited += now.Sub(x.waits)
+	}
+	all := x.gone
+	for _, c := range x.stripes {
+		st := c.conn.ConnectionStats()
+		all.add(st)
+		l.RTT += st.SmoothedRTT / time.Duration(len(x.stripes))
+		if l.MinRTT == 0 || st.MinRTT > 0 && st.MinRTT < l.MinRTT {
+			l.MinRTT = st.MinRTT
+		}
+	}
+	l.Sent, l.Lost = all.packetsSent, all.lost
+	return l
+}
+
+// addTo adds what stripes did to a session's figures.
+func (x *spread) addTo(st *Stats) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	all := x.gone
+	for _, c := range x.stripes {
+		now := c.conn.ConnectionStats()
+		all.add(now)
+		st.Window += now.CongestionWindow
+	}
+	st.WireSent += all.sent
+	st.WireReceived += all.received
+	st.PacketsSent += all.packetsSent
+	st.PacketsLost += all.lost
+	st.Stripes, st.Wanted = len(x.stripes), x.want
+	st.Delivered, st.Resent = x.out.Delivered(), x.out.Resent()
+	st.Rate, st.Waiting = uint64(x.rate.perSecond), uint64(x.out.Queued())
+}
+
+// sent counts what was sent over stripes: an answer is due.
+func (x *spread) sent() uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.out.Sent()
+}
+
+// askPeer tells the other side how many stripes it is to dial for us.
+func (t *tending) askPeer() {
+	x := t.x
+	x.mu.Lock()
+	want := x.want
+	x.mu.Unlock()
+	if x.s.dialled || want == t.asked {
+		return
+	}
+	if x.s.pulse.TryWriteAll(frame.Append(nil, &frame.Stripes{Want: uint16(want)})) == nil {
+		t.asked = want
+	}
+}
+
+// peerWants takes in what the other side asks for.
+func (x *spread) peerWants(n int) error {
+	if !x.s.dialled {
+		return fmt.Errorf("%w: it dialled, and asks for stripes", ErrProtocol)
+	}
+	x.mu.Lock()
+	x.asked = min(n, x.max)
+	x.mu.Unlock()
+	poke(x.nudge)
+	return nil
+}
+
+// dial has stripes dialled until there are as many as either side wants.
+func (t *tending) dial(now time.Time) {
+	x := t.x
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	want := max(x.want, x.asked)
+	for len(x.stripes)+x.joining < want && x.joining < maxJoiningAtOnce && !x.closed && !now.Before(x.retry) {
+		if x.next+x.joining > 1<<16-1 {
+			return // its numbers are used up; the session goes on with what it has
+		}
+		x.joining++
+		id := x.next
+		x.next++
+		x.running.Go(func() { x.join(id) })
+	}
+}
+
+// join dials one stripe.
+func (x *spread) join(id int) {
+	ctx, cancel := context.WithTimeout(x.sock.ctx, x.e.cfg.Timing.Timeout)
+	defer cancel()
+	stop := context.AfterFunc(x.ended, cancel)
+	defer stop()
+	c, err := x.connect(ctx, id)
+	x.mu.Lock()
+	x.joining--
+	if err != nil {
+		x.failed++
+		x.retry = time.Now().Add(min(longestJoinPause, firstJoinPause<<min(x.failed-1, 10)))
+	}
+	hopeless := x.failed >= hopelessJoins && len(x.stripes) == 0
+	x.mu.Unlock()
+	if err == nil {
+		x.add(c)
+		return
+	}
+	if x.s.Err() == nil {
+		x.e.log.Debug("stripe cannot join", "peer", x.s.peer, "stripe", id, "err", err)
+		if hopeless {
+			x.e.log.Warn("link goes without stripes for a while", "peer", x.s.peer, "err", err)
+			x.peer.avoidStripes(x.e, time.Now())
+		}
+	}
+	poke(x.nudge)
+}
+
+// connect dials a connection and has it join.
+func (x *spread) connect(ctx context.Context, id int) (*stripeConn, error) {
+	c := &stripeConn{id: id}
+	tr, err := x.transport(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	cfg := x.e.quicConfig(false)
+	cfg.KeepAlivePeriod = cfg.MaxIdleTimeout / 3
+	c.conn, err = tr.Dial(ctx, x.s.RemoteAddr(), x.e.cfg.Trust.dialConfig(x.s.peer), cfg)
+	if err != nil {
+		c.release()
+		return nil, fromQUIC(err)
+	}
+	st, err := x.callJoin(ctx, c.conn, uint16(id))
+	if err != nil {
+		err = fromQUIC(err)
+		closeConn(c.conn, err, false)
+		c.release()
+		return nil, err
+	}
+	c.acks, c.fragments = st[streamAcks], st[streamFragments]
+	return c, nil
+}
+
+// transport gives a stripe a socket of its own, or, in a simulation, the session's.
+func (x *spread) transport(ctx context.Context, c *stripeConn) (*quic.Transport, error) {
+	if x.e.cfg.stripeSocket == nil {
+		return x.sock.tr, nil
+	}
+	local, ok := x.sock.tr.Conn.LocalAddr().(*net.UDPAddr)
+	if !ok {
+		return x.sock.tr, nil
+	}
+	pc, err := x.e.cfg.stripeSocket(ctx, (&net.UDPAddr{IP: local.IP, Zone: local.Zone}).String())
+	if err != nil {
+		return nil, fmt.Errorf("open socket of a stripe: %w", err)
+	}
+	c.socket = pc
+	c.tr = &quic.Transport{Conn: pc, ConnectionIDLength: 4}
+	return c.tr, nil
+}
+
+// prune ends stripes that neither side has wanted for a while, the newest first.
+func (t *tending) prune(now time.Time, rtt time.Duration) {
+	x := t.x
+	x.mu.Lock()
+	want := max(x.want, x.asked)
+	var ending []*stripeConn
+	switch {
+	case len(x.stripes) <= want:
+		x.spare = time.Time{}
+	case x.spare.IsZero():
+		x.spare = now
+	case now.Sub(x.spare) > time.Second+4*rtt:
+		for _, c := range x.stripes[want:] {
+			if x.out.Idle(c.id) {
+				ending = append(ending, c)
+			}
+		}
+	}
+	x.mu.Unlock()
+	for _, c := range ending {
+		x.end(c, nil)
+	}
+}
+
+// avoidStripes has sessions with a peer go without stripes for a while: something on the way does not let them through.
+func (p *peer) avoidStripes(e *Endpoint, now time.Time) {
+	e.mu.Lock()
+	p.noStripes = now.Add(withoutStripesTime)
+	e.mu.Unlock()
+}
+
+func (p *peer) avoids(e *Endpoint, now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return now.Before(p.noStripes)
+}
+
+// rtt is the session's round trip time, as its own connection sees it.
+func (s *Session) rtt() time.Duration { return s.conn.ConnectionStats().SmoothedRTT }
+
+// nearest is the shortest round trip seen: how long the way is, however busy.
+func (s *Session) nearest() time.Duration { return s.conn.ConnectionStats().MinRTT }
+
+// isOwn reports whether messages of a type are the session's own.
+func isOwn(t frame.Type) bool {
+	return t == frame.TypePing || t == frame.TypePong || t == frame.TypeSwitch || t == frame.TypeStripes
+}
