@@ -143,6 +143,7 @@ func (e *Endpoint) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	pc = packet.Shape(pc)
 	defer pc.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

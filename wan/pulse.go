@@ -13,6 +13,7 @@ import (
 // connection. It returns when nothing of the session runs any more.
 func (s *Session) watch() {
 	defer close(s.stopped)
+	s.spread.begin()
 	var reader sync.WaitGroup
 	select {
 	case <-s.started:

@@ -33,8 +33,9 @@ type world struct {
 	cut  bool
 	loss float64
 
-	victim net.Addr // a socket whose packets vanish, both ways
-	ports  uint16   // of stripes' sockets, given away
+	victim net.Addr   // a socket whose packets vanish, both ways
+	ports  uint16     // of stripes' sockets, given away
+	plugs  sync.Mutex // simnet takes one new endpoint at a time
 }
 
 // simulate runs fn in virtual time, on a network with that delay one way and up to as much jitter.
@@ -95,6 +96,8 @@ func (w *world) listen(_ context.Context, addr string) (net.PacketConn, error) {
 		rate = 100
 	}
 	link := simnet.LinkSettings{BitsPerSecond: rate * simnet.Mibps}
+	w.plugs.Lock()
+	defer w.plugs.Unlock()
 	return &simConn{SimConn: w.net.NewEndpoint(udp, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}), w: w}, nil
 }
 

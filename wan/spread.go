@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"time"
 
 	"drship/wan/frame"
+	"drship/wan/packet"
 	"drship/wan/stripe"
 )
 
@@ -44,7 +46,8 @@ type spread struct {
 	peer *peer
 	key  []byte // what a connection has to know to join
 	id   [sessionIDSize]byte
-	max  int // stripes, 0: never
+	max  int            // stripes, 0: never
+	pace packet.Limiter // of everything that this side sends to the peer
 
 	nudge   chan struct{} // wakes tend, capacity 1
 	room    chan struct{} // wakes the sender on the data lane, capacity 1
@@ -87,6 +90,29 @@ func newSpread(s *Session, e *Endpoint, sock *socket, p *peer, key []byte) *spre
 		x.max = 0 // the session's own connection is the one
 	}
 	return x
+}
+
+// begin has what the session's own connection sends keep to the ceiling.
+func (x *spread) begin() { x.limit(x.sock.tr.Conn, x.s.RemoteAddr(), true) }
+
+// limit has what a socket sends to an address keep to the session's ceiling, or no longer.
+func (x *spread) limit(pc net.PacketConn, to net.Addr, on bool) {
+	s, ok := pc.(packet.Shaper)
+	switch {
+	case !ok:
+	case on:
+		s.Limit(to, &x.pace)
+	default:
+		s.Unlimit(to, &x.pace)
+	}
+}
+
+// SetCeiling bounds what this side sends to the peer, in bytes a second of IP packets, whatever the number of stripes; 0 lifts
+// the bound.
+func (s *Session) SetCeiling(bytesPerSecond int64) {
+	if s.spread.pace.Rate() != bytesPerSecond {
+		s.spread.pace.SetRate(bytesPerSecond)
+	}
 }
 
 func poke(ch chan struct{}) {
@@ -302,6 +328,7 @@ func (x *spread) add(c *stripeConn) {
 	}
 	x.stripes = append(x.stripes, c)
 	slices.SortFunc(x.stripes, func(a, b *stripeConn) int { return a.id - b.id })
+	x.limit(x.socketOf(c), c.conn.RemoteAddr(), true)
 	x.out.Open(c.id, time.Now(), c.conn.ConnectionStats().SmoothedRTT)
 	x.failed = 0
 	x.running.Go(func() { x.run(c) })
@@ -318,7 +345,18 @@ func (x *spread) remove(c *stripeConn) {
 	x.gone.add(c.conn.ConnectionStats())
 	x.work.Broadcast()
 	x.mu.Unlock()
+	if to := c.conn.RemoteAddr(); c.tr == nil && to.String() != x.s.RemoteAddr().String() {
+		x.limit(x.socketOf(c), to, false)
+	}
 	poke(x.nudge)
+}
+
+// socketOf is the socket that a stripe sends from.
+func (x *spread) socketOf(c *stripeConn) net.PacketConn {
+	if c.socket != nil {
+		return c.socket
+	}
+	return x.sock.tr.Conn
 }
 
 // close ends every stripe and waits for what runs. The session has ended.
@@ -333,4 +371,5 @@ func (x *spread) close() {
 		closeConn(c.conn, ErrClosed, true)
 	}
 	x.running.Wait()
+	x.limit(x.sock.tr.Conn, x.s.RemoteAddr(), false)
 }

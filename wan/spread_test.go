@@ -130,7 +130,7 @@ func TestStripesEnd(t *testing.T) {
 // One stripe's packets vanish while the others get through: it is not waited for.
 func TestStripeStalls(t *testing.T) {
 	simulate(t, 20*time.Millisecond, 0, func(t *testing.T, w *world) {
-		w.own = true
+		w.own, w.rate = true, 20
 		_, _, a, b := w.connected()
 		for a.Stats().Stripes < firstStripes {
 			time.Sleep(50 * time.Millisecond)
@@ -149,9 +149,9 @@ func TestStripeStalls(t *testing.T) {
 		w.mu.Lock()
 		w.victim = victim
 		w.mu.Unlock()
-		got := collect(t, b, &next, 5*time.Second)
-		if got < 5*5_000_000 { // 100 Mibit/s, of which it would be some 60 MB
-			t.Errorf("%d bytes in 5 s while a stripe is dead", got)
+		got := collect(t, b, &next, 3*time.Second)
+		if got < 5_000_000 { // the line could carry 7.5 MB
+			t.Errorf("%d bytes in 3 s while a stripe is dead", got)
 		}
 		cancel()
 		for n := <-sent; next < n; next++ {
@@ -264,6 +264,47 @@ func TestJoinIsRefused(t *testing.T) {
 					t.Errorf("%d stripes, there were %d", n, before)
 				}
 				exchange(t, a, b)
+			})
+		})
+	}
+}
+
+// A ceiling is kept within 2 %, whatever the number of stripes and whatever is lost, and the line behind it is not needed.
+func TestCeiling(t *testing.T) {
+	const ceiling = 1_250_000 // bytes a second, 10 Mbit/s of a line of 30
+	for _, c := range []struct {
+		name    string
+		stripes int
+		loss    float64
+		least   float64
+	}{{"one connection", 1, 0, 0.98}, {"stripes", 0, 0, 0.98}, {"stripes, 1 % lost", 0, 0.01, 0.8}} {
+		t.Run(c.name, func(t *testing.T) {
+			simulate(t, 15*time.Millisecond, 0, func(t *testing.T, w *world) {
+				w.stripes, w.rate = c.stripes, 30
+				_, _, a, b := w.connected()
+				a.SetCeiling(ceiling)
+				w.set(false, c.loss)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				sent := flood(ctx, a, 100_000)
+				next := uint64(0)
+				collect(t, b, &next, 8*time.Second)
+				before := a.Stats()
+				const span = 10 * time.Second
+				n := collect(t, b, &next, span)
+				after := a.Stats()
+				const headers = 28 // of IP and UDP, for each packet
+				rate := float64(after.WireSent-before.WireSent+headers*(after.PacketsSent-before.PacketsSent)) / span.Seconds()
+				t.Logf("%.0f bytes a second on the wire, %d of data, %d stripes", rate, n/int(span/time.Second), after.Stripes)
+				if rate < c.least*ceiling || rate > 1.02*ceiling {
+					t.Errorf("%.0f bytes a second, the ceiling is %d", rate, ceiling)
+				}
+				cancel()
+				for n := <-sent; next < n; next++ {
+					if _, err := b.Recv(t.Context(), frame.Data); err != nil {
+						return // a single connection is cut off in the middle of a message
+					}
+				}
 			})
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"drship/wan/frame"
+	"drship/wan/packet"
 	"drship/wan/stripe"
 )
 
@@ -32,7 +33,10 @@ type rateMeter struct {
 	perSecond float64 // mean of the last few intervals, weighted towards the newest
 }
 
-const rateSpan = 100 * time.Millisecond
+const (
+	rateSpan     = 100 * time.Millisecond
+	payloadShare = 0.95 // of what is sent, about: the rest is headers
+)
 
 func (m *rateMeter) add(now time.Time, n uint64) {
 	if m.begin.IsZero() {
@@ -183,7 +187,7 @@ func (x *spread) worthwhile(now time.Time) bool {
 func (x *spread) look(now time.Time) stripe.Look {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	l := stripe.Look{Now: now.Sub(x.since), Delivered: x.out.Delivered(), Waited: x.waited, Stripes: len(x.stripes)}
+	l := stripe.Look{Now: now.Sub(x.since), Delivered: x.out.Delivered(), Waited: x.waited, Stripes: len(x.stripes), Ceiling: payloadShare * float64(x.pace.Rate())}
 	if !x.waits.IsZero() {
 		l.Waited += now.Sub(x.waits)
 	}
@@ -336,8 +340,8 @@ func (x *spread) transport(ctx context.Context, c *stripeConn) (*quic.Transport,
 	if err != nil {
 		return nil, fmt.Errorf("open socket of a stripe: %w", err)
 	}
-	c.socket = pc
-	c.tr = &quic.Transport{Conn: pc, ConnectionIDLength: 4}
+	c.socket = packet.Shape(pc)
+	c.tr = &quic.Transport{Conn: c.socket, ConnectionIDLength: 4}
 	return c.tr, nil
 }
 

@@ -34,7 +34,6 @@ type options struct {
 	ceiling    int64
 	stripes    int
 	verbose    bool
-	fec        string
 }
 
 func main() {
@@ -59,6 +58,7 @@ func run(ctx context.Context, args []string) error {
 	fs.DurationVar(&o.skip, "skip", 5*time.Second, "seconds at the start that do not count")
 	fs.IntVar(&o.size, "size", 1<<20, "bytes of a message")
 	fs.Float64Var(&o.rate, "rate", 0, "Mbit/s to send; 0: all that the line takes")
+	fs.Int64Var(&o.ceiling, "ceiling", 0, "bytes a second that may be sent, headers included; 0: no ceiling")
 	fs.IntVar(&o.stripes, "stripes", 0, "connections at most; 0: the default")
 	fs.BoolVar(&o.verbose, "v", false, "tell what the link does")
 	if err := fs.Parse(args[1:]); err != nil {
@@ -72,6 +72,7 @@ func run(ctx context.Context, args []string) error {
 		if args[0] == "recv" {
 			return receive(ctx, s)
 		}
+		s.SetCeiling(o.ceiling)
 		return send(ctx, s, o)
 	})
 }

@@ -19,6 +19,7 @@ const (
 // its own. Reads are for one goroutine at a time; the rest is as safe as a *net.UDPConn.
 type Conn struct {
 	*net.UDPConn
+	limits
 	reader *ipv4.PacketConn // of either family, whatever its name
 	pieces [batch]ipv4.Message
 	have   int // pieces that are filled
@@ -50,6 +51,7 @@ func wrap(udp *net.UDPConn) (net.PacketConn, error) {
 		return udp, nil
 	}
 	c := &Conn{UDPConn: udp, reader: ipv4.NewPacketConn(udp)}
+	c.limits.init()
 	for i := range c.pieces {
 		c.pieces[i].Buffers = [][]byte{make([]byte, pieceSize)}
 		c.pieces[i].OOB = make([]byte, oobSize)
@@ -84,7 +86,7 @@ func (c *Conn) take(m *ipv4.Message) {
 	oob := p.OOB[:p.NN]
 	rest := p.Buffers[0][c.off:p.N]
 	size := len(rest)
-	if s := segmentSize(oob); s > 0 {
+	if s := controlSize(oob, unix.UDP_GRO); s > 0 {
 		size = min(s, size)
 	}
 	m.N = copy(m.Buffers[0], rest[:size]) // what is longer than the reader's buffer is no packet of QUIC's
@@ -98,16 +100,35 @@ func (c *Conn) take(m *ipv4.Message) {
 	}
 }
 
-// segmentSize is the length in bytes of the packets that a piece is made of, 0 where the kernel does not say: then it
+// WriteMsgUDP writes one packet, or a run of them where oob says so. It waits for the limiter of the address.
+func (c *Conn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
+	if c.by.Load() != nil {
+		c.await(addr, len(b), controlSize(oob, unix.UDP_SEGMENT))
+	}
+	return c.UDPConn.WriteMsgUDP(b, oob, addr)
+}
+
+// Close closes the socket; whoever waits for a limiter goes on.
+func (c *Conn) Close() error {
+	c.limits.close()
+	return c.UDPConn.Close()
+}
+
+// controlSize is the length in bytes of the packets that a run is made of, 0 where no control message of that type says it: then it
 // is a single packet.
-func segmentSize(oob []byte) int {
+func controlSize(oob []byte, kind int32) int {
 	for len(oob) > 0 {
 		h, body, rest, err := unix.ParseOneSocketControlMessage(oob)
 		if err != nil {
 			return 0
 		}
-		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(body) >= 4 {
-			return int(binary.NativeEndian.Uint32(body))
+		if h.Level == unix.IPPROTO_UDP && h.Type == kind {
+			switch {
+			case len(body) >= 4: // received
+				return int(binary.NativeEndian.Uint32(body))
+			case len(body) >= 2: // sent
+				return int(binary.NativeEndian.Uint16(body))
+			}
 		}
 		oob = rest
 	}

@@ -75,7 +75,7 @@ const (
 	narrow     = 0.25
 	busyShare  = 0.7 // of a measurement during which there was more to send
 	worthSame  = 0.97
-	full       = 0.93 // of the ceiling
+	full       = 0.98 // of the ceiling
 )
 
 // NewCount starts from a number of stripes; limit is the most there may be.

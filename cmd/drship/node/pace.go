@@ -107,6 +107,13 @@ func (r *Resource) lineRate(s *session) int64 {
 	return schedule.At(time.Now())
 }
 
+// keepCeilings has every session keep to what its line may carry now.
+func (r *Resource) keepCeilings() {
+	for _, s := range r.sessions() {
+		s.link.SetCeiling(r.lineRate(s))
+	}
+}
+
 // dependencies holds the resyncs that are to come after another resource's, and lets them go once that is done.
 func (n *Node) dependencies() {
 	for _, r := range n.all() {

@@ -25,6 +25,7 @@ func (n *Node) schedules(ctx context.Context) {
 		case now := <-t.C:
 			for _, r := range n.all() {
 				r.scheduled(ctx, last, now)
+				r.keepCeilings()
 			}
 			last = now
 			n.dependencies()

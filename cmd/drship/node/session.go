@@ -103,6 +103,7 @@ func (r *Resource) newSession(ctx context.Context, link *wan.Session) *session {
 			p.session, p.conn, p.lastErr = s, state.WFReportParams, ""
 			r.mu.Unlock()
 			s.work.Go(s.watchLink)
+			link.SetCeiling(r.lineRate(s))
 			r.node.changed()
 			return s
 		}
