@@ -78,6 +78,7 @@ func (s *Session) readPulse() {
 				return
 			}
 		case *frame.Pong: // its packet was counted
+			s.answered(m.Sent)
 		case *frame.Stripes:
 			if err := s.spread.peerWants(int(m.Want)); err != nil {
 				s.fail(err)

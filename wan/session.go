@@ -27,8 +27,9 @@ type Session struct {
 	lanes   [2]lane // by frame.Lane
 	spread  *spread // the data lane over several connections
 	pulse   *quic.Stream
-	started chan struct{} // closed when the handshake has left the pulse stream
-	stopped chan struct{} // closed when watch, which owns the session's goroutines, has ended
+	pongs   atomic.Pointer[chan int64] // of the probe that runs
+	started chan struct{}              // closed when the handshake has left the pulse stream
+	stopped chan struct{}              // closed when watch, which owns the session's goroutines, has ended
 
 	mu   sync.Mutex
 	err  error
@@ -183,7 +184,9 @@ type Stats struct {
 	Wanted    int    // of these, that this side uses for what it sends
 	Delivered uint64 // bytes of the data lane that went over stripes and that the peer has
 	Resent    uint64 // bytes sent a second time over another stripe
-	Rate      uint64 // bytes a second that stripes delivered of late
+	Rate      uint64 // bytes a second of the data lane of late
+	Ceiling   uint64 // bytes a second that may be sent, 0: no ceiling
+	DataSent  uint64 // bytes of frames on the data lane
 	Waiting   uint64 // bytes that wait for a stripe
 }
 
@@ -199,6 +202,7 @@ func (s *Session) Stats() Stats {
 		st.MessagesSent += l.sent.Load()
 		st.MessagesReceived += l.received.Load()
 	}
+	st.DataSent = s.lanes[frame.Data].bytesSent.Load()
 	s.spread.addTo(&st)
 	return st
 }

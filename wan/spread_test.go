@@ -309,3 +309,56 @@ func TestCeiling(t *testing.T) {
 		})
 	}
 }
+
+// A probe finds the round trip, and what it takes to fill a line.
+func TestProbe(t *testing.T) {
+	simulate(t, 20*time.Millisecond, 0, func(t *testing.T, w *world) {
+		_, _, a, b := w.connected()
+		for _, s := range []*Session{a, b} {
+			p, err := s.Probe(t.Context(), 10, 50*time.Millisecond)
+			if err != nil || p.Sent != 10 || p.Answered != 10 {
+				t.Fatalf("%+v, %v", p, err)
+			}
+			if p.Shortest < 40*time.Millisecond || p.Median > 45*time.Millisecond || p.Longest < p.Median {
+				t.Errorf("%+v", p)
+			}
+		}
+		w.set(true, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if p, err := a.Probe(ctx, 10, 50*time.Millisecond); err != nil || p.Answered != 0 {
+			t.Errorf("of a line that is cut: %+v, %v", p, err)
+		}
+	})
+}
+
+// After a cut of three seconds the line is full again within two seconds of healing.
+func TestCutHeals(t *testing.T) {
+	for _, loss := range []float64{0, 0.01} {
+		simulate(t, 25*time.Millisecond, 0, func(t *testing.T, w *world) {
+			w.rate = 20
+			_, _, a, b := w.connected()
+			w.set(false, loss)
+			ctx, cancel := context.WithCancel(t.Context())
+			sent := flood(ctx, a, 100_000)
+			next := uint64(0)
+			collect(t, b, &next, 8*time.Second)
+			full := collect(t, b, &next, 2*time.Second)
+			w.set(true, 0)
+			collect(t, b, &next, 3*time.Second)
+			w.set(false, loss)
+			var got []int
+			for range 8 {
+				got = append(got, collect(t, b, &next, 500*time.Millisecond)*8/500)
+			}
+			t.Logf("loss %v: %d kbit/s before; every half second since it healed: %v", loss, full*8/2000, got)
+			cancel()
+			w.set(false, 0)
+			for n := <-sent; next < n; next++ {
+				if _, err := b.Recv(t.Context(), frame.Data); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}

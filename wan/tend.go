@@ -51,9 +51,6 @@ func (m *rateMeter) add(now time.Time, n uint64) {
 
 // tend looks after the stripes until the session ends.
 func (x *spread) tend() {
-	if x.max == 0 {
-		return
-	}
 	t := tending{x: x, ticker: time.NewTimer(0)}
 	defer t.ticker.Stop()
 	for {
@@ -74,6 +71,7 @@ type tending struct {
 	count  *stripe.Count
 	looked time.Time
 	asked  int       // what the other side was last told to dial
+	direct uint64    // bytes that the data lane had sent on the session's own connection at the last step
 	stuck  time.Time // since when no stripe gets on though something is on its way
 }
 
@@ -90,6 +88,9 @@ func (t *tending) step(now time.Time) {
 		x.work.Broadcast()
 	}
 	under := x.out.Unacknowledged()
+	direct := x.s.lanes[frame.Data].bytesSent.Load() - uint64(x.out.Edge())
+	x.rate.add(now, direct-min(t.direct, direct))
+	t.direct = direct
 	if n := len(x.stripes); n > 0 {
 		x.out.SetPiece(int(x.rate.perSecond * pieceTime.Seconds() / float64(n)))
 	}
@@ -177,7 +178,7 @@ func (t *tending) resolve(now time.Time, rtt time.Duration) {
 
 // worthwhile reports whether the way is long enough for stripes, and they can be had.
 func (x *spread) worthwhile(now time.Time) bool {
-	if x.peer.avoids(x.e, now) {
+	if x.max == 0 || x.peer.avoids(x.e, now) {
 		return false
 	}
 	return x.s.nearest() >= farRTT
@@ -220,6 +221,7 @@ func (x *spread) addTo(st *Stats) {
 	st.PacketsLost += all.lost
 	st.Stripes, st.Wanted = len(x.stripes), x.want
 	st.Delivered, st.Resent = x.out.Delivered(), x.out.Resent()
+	st.Ceiling = uint64(x.pace.Rate())
 	st.Rate, st.Waiting = uint64(x.rate.perSecond), uint64(x.out.Queued())
 }
 

@@ -68,6 +68,8 @@ var verbs = map[string]verb{
 		return nil, r.invalidateRemote(ctx, peerNames(q))
 	},
 	"verify":              verbVerify,
+	"link-status":         verbLinkStatus,
+	"link-probe":          verbLinkProbe,
 	"disk-options":        verbDiskOptions,
 	"peer-device-options": verbDiskOptions,
 	"net-options":         verbNetOptions,
