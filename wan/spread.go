@@ -67,6 +67,8 @@ type spread struct {
 	stripes []*stripeConn // that are up, in the order of their numbers
 	next    int           // number of the next stripe that this side dials
 	joining int
+	scouts  int
+	fresh   time.Time // until then there are twice as many stripes: a line was healed
 	closed  bool
 	failed  int       // dials in a row
 	retry   time.Time // no dial before
@@ -331,9 +333,23 @@ func (x *spread) add(c *stripeConn) {
 	x.limit(x.socketOf(c), c.conn.RemoteAddr(), true)
 	x.out.Open(c.id, time.Now(), c.conn.ConnectionStats().SmoothedRTT)
 	x.failed = 0
+	if x.stalledAll() {
+		x.wake()
+	}
 	x.running.Go(func() { x.run(c) })
 	poke(x.room)
 	poke(x.nudge)
+}
+
+// stalledAll reports whether no stripe but the newest gets on. mu is held.
+func (x *spread) stalledAll() bool {
+	running := 0
+	for _, c := range x.stripes {
+		if _, stalled := x.out.Stalled(c.id); !stalled {
+			running++
+		}
+	}
+	return running <= 1 && len(x.stripes) > 1
 }
 
 // remove takes a stripe that has ended away.

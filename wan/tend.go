@@ -66,24 +66,28 @@ func (x *spread) tend() {
 
 // tending is what tend remembers from step to step.
 type tending struct {
-	x      *spread
-	ticker *time.Timer
-	count  *stripe.Count
-	looked time.Time
-	asked  int       // what the other side was last told to dial
-	direct uint64    // bytes that the data lane had sent on the session's own connection at the last step
-	stuck  time.Time // since when no stripe gets on though something is on its way
+	x       *spread
+	ticker  *time.Timer
+	count   *stripe.Count
+	looked  time.Time
+	asked   int       // what the other side was last told to dial
+	direct  uint64    // bytes that the data lane had sent on the session's own connection at the last step
+	scouted time.Time // when the last scout set out
+	heard   uint64    // packets that stripes had received at the last step
+	flowed  time.Time // when much was received
+	quiet   time.Time // when anything was received
+	stuck   time.Time // since when no stripe gets on though something is on its way
 }
 
 func (t *tending) step(now time.Time) {
 	x := t.x
 	rtt := x.s.rtt()
 	x.mu.Lock()
-	for i, c := range x.stripes {
-		c.rank = i
+	for _, c := range x.stripes {
 		x.out.SetRTT(c.id, c.conn.ConnectionStats().SmoothedRTT)
 	}
 	up, news := x.out.Tick(now)
+	news = x.rank() || news
 	if news {
 		x.work.Broadcast()
 	}
@@ -98,9 +102,10 @@ func (t *tending) step(now time.Time) {
 	x.mu.Unlock()
 
 	t.tellLimit(teller)
-	t.resolve(now, rtt)
+	t.resolve(now, rtt, up == 0 && under)
 	t.askPeer()
 	if x.s.dialled {
+		t.scout(now, rtt, up == 0 && under)
 		t.dial(now)
 		t.prune(now, rtt)
 	}
@@ -113,6 +118,21 @@ func (t *tending) step(now time.Time) {
 		tick = max(minTick, min(busyTick, rtt/4))
 	}
 	t.ticker.Reset(tick)
+}
+
+// rank puts the stripes that get on first, and reports whether that changed anything. mu is held.
+func (x *spread) rank() (changed bool) {
+	n := 0
+	for _, wanted := range []bool{false, true} { // stalled
+		for _, c := range x.stripes {
+			if _, stalled := x.out.Stalled(c.id); stalled == wanted {
+				changed = changed || c.rank != n
+				c.rank = n
+				n++
+			}
+		}
+	}
+	return changed
 }
 
 // isStuck reports whether what is on its way has no stripe that gets on, for so long that a peer would be given up. The session's own
@@ -152,7 +172,7 @@ func (t *tending) tellLimit(c *stripeConn) {
 }
 
 // resolve decides how many stripes this side wants for what it sends.
-func (t *tending) resolve(now time.Time, rtt time.Duration) {
+func (t *tending) resolve(now time.Time, rtt time.Duration, held bool) {
 	x := t.x
 	if now.Sub(t.looked) < max(rtt, 100*time.Millisecond) {
 		return
@@ -164,7 +184,10 @@ func (t *tending) resolve(now time.Time, rtt time.Duration) {
 		if t.count == nil {
 			t.count = stripe.NewCount(min(firstStripes, x.max), x.max)
 		}
-		want = t.count.Step(l)
+		if held || now.Before(l.fresh) {
+			t.count.Hold(l.Look)
+		}
+		want = t.count.Step(l.Look)
 	}
 	x.mu.Lock()
 	if want != x.want {
@@ -184,11 +207,17 @@ func (x *spread) worthwhile(now time.Time) bool {
 	return x.s.nearest() >= farRTT
 }
 
+// looked is a look, and until when it tells more of a line that was healed than of the number of stripes.
+type looked struct {
+	stripe.Look
+	fresh time.Time
+}
+
 // look sums up what the stripes saw.
-func (x *spread) look(now time.Time) stripe.Look {
+func (x *spread) look(now time.Time) looked {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	l := stripe.Look{Now: now.Sub(x.since), Delivered: x.out.Delivered(), Waited: x.waited, Stripes: len(x.stripes), Ceiling: payloadShare * float64(x.pace.Rate())}
+	l := looked{fresh: x.fresh, Look: stripe.Look{Now: now.Sub(x.since), Delivered: x.out.Delivered(), Waited: x.waited, Stripes: len(x.stripes), Ceiling: payloadShare * float64(x.pace.Rate())}}
 	if !x.waits.IsZero() {
 		l.Waited += now.Sub(x.waits)
 	}
@@ -263,7 +292,7 @@ func (t *tending) dial(now time.Time) {
 	x := t.x
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	want := max(x.want, x.asked)
+	want := x.target()
 	for len(x.stripes)+x.joining < want && x.joining < maxJoiningAtOnce && !x.closed && !now.Before(x.retry) {
 		if x.next+x.joining > 1<<16-1 {
 			return // its numbers are used up; the session goes on with what it has
@@ -271,20 +300,40 @@ func (t *tending) dial(now time.Time) {
 		x.joining++
 		id := x.next
 		x.next++
-		x.running.Go(func() { x.join(id) })
+		x.running.Go(func() { x.join(id, false) })
 	}
 }
 
-// join dials one stripe.
-func (x *spread) join(id int) {
-	ctx, cancel := context.WithTimeout(x.sock.ctx, x.e.cfg.Timing.Timeout)
+// target is how many stripes there are to be, of those that this side dials. mu is held.
+func (x *spread) target() int {
+	want := max(x.want, x.asked)
+	if time.Now().Before(x.fresh) {
+		want = min(2*want, frame.MaxStripes)
+	}
+	return want
+}
+
+// join dials one stripe; a scout does so while nothing gets through.
+func (x *spread) join(id int, scout bool) {
+	limit := x.e.cfg.Timing.Timeout
+	if scout {
+		limit = min(limit, scoutLife)
+	}
+	ctx, cancel := context.WithTimeout(x.sock.ctx, limit)
 	defer cancel()
 	stop := context.AfterFunc(x.ended, cancel)
 	defer stop()
 	c, err := x.connect(ctx, id)
 	x.mu.Lock()
-	x.joining--
-	if err != nil {
+	if scout {
+		x.scouts--
+		if err == nil { // it gets through again
+			x.fresh = time.Now().Add(freshFor)
+		}
+	} else {
+		x.joining--
+	}
+	if err != nil && !scout {
 		x.failed++
 		x.retry = time.Now().Add(min(longestJoinPause, firstJoinPause<<min(x.failed-1, 10)))
 	}
@@ -351,7 +400,7 @@ func (x *spread) transport(ctx context.Context, c *stripeConn) (*quic.Transport,
 func (t *tending) prune(now time.Time, rtt time.Duration) {
 	x := t.x
 	x.mu.Lock()
-	want := max(x.want, x.asked)
+	want := x.target()
 	var ending []*stripeConn
 	switch {
 	case len(x.stripes) <= want:
@@ -359,8 +408,8 @@ func (t *tending) prune(now time.Time, rtt time.Duration) {
 	case x.spare.IsZero():
 		x.spare = now
 	case now.Sub(x.spare) > time.Second+4*rtt:
-		for _, c := range x.stripes[want:] {
-			if x.out.Idle(c.id) {
+		for _, c := range x.stripes {
+			if c.rank >= want && x.out.Idle(c.id) {
 				ending = append(ending, c)
 			}
 		}

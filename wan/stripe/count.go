@@ -124,6 +124,13 @@ func (c *Count) Step(l Look) int {
 	return c.want
 }
 
+// Hold begins the measurement anew, later: nothing gets through, or did not a moment ago, and that has nothing to do with
+// the number.
+func (c *Count) Hold(l Look) {
+	c.began = false
+	c.ripe = l.Now + settle(l)
+}
+
 // settle is how long it takes until a change shows its effect.
 func settle(l Look) time.Duration { return max(settleRTTs*l.RTT, 300*time.Millisecond) }
 
