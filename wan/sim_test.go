@@ -33,9 +33,10 @@ type world struct {
 	cut  bool
 	loss float64
 
-	victim net.Addr   // a socket whose packets vanish, both ways
-	ports  uint16     // of stripes' sockets, given away
-	plugs  sync.Mutex // simnet takes one new endpoint at a time
+	victim net.Addr                // a socket whose packets vanish, both ways
+	names  map[string]*net.UDPAddr // of sockets, as others see them, where it is not their own
+	ports  uint16                  // of stripes' sockets, given away
+	plugs  sync.Mutex              // simnet takes one new endpoint at a time
 }
 
 // simulate runs fn in virtual time, on a network with that delay one way and up to as much jitter.
@@ -69,6 +70,38 @@ func (w *world) lost(a net.Addr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.victim != nil && w.victim.String() == a.String()
+}
+
+// rename has the others see a socket's packets come from another host, and no more from its own.
+func (w *world) rename(socket net.Addr, host string) {
+	own := socket.(*net.UDPAddr)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.names = map[string]*net.UDPAddr{own.String(): {IP: net.ParseIP(host).To4(), Port: own.Port}}
+}
+
+// seen is the address that others see for a socket's; meant is the way back.
+func (w *world) seen(a net.Addr) net.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := w.names[a.String()]; n != nil {
+		return n
+	}
+	return a
+}
+
+func (w *world) meant(a net.Addr) net.Addr {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for own, n := range w.names {
+		switch a.String() {
+		case n.String():
+			return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(own))
+		case own:
+			return nil // nobody is there any more
+		}
+	}
+	return a
 }
 
 // listenAny opens a socket for a stripe.
@@ -110,7 +143,18 @@ func (c *simConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	if c.w.drops() || c.w.lost(c.LocalAddr()) || c.w.lost(to) {
 		return len(b), nil
 	}
+	if to = c.w.meant(to); to == nil {
+		return len(b), nil
+	}
 	return c.SimConn.WriteTo(b, to)
+}
+
+func (c *simConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := c.SimConn.ReadFrom(b)
+	if err == nil {
+		from = c.w.seen(from)
+	}
+	return n, from, err
 }
 
 const (

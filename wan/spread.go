@@ -47,6 +47,7 @@ type spread struct {
 	key  []byte // what a connection has to know to join
 	id   [sessionIDSize]byte
 	max  int            // stripes, 0: never
+	to   net.Addr       // where the session's own connection sends to; guarded by mu
 	pace packet.Limiter // of everything that this side sends to the peer
 
 	nudge   chan struct{} // wakes tend, capacity 1
@@ -94,8 +95,26 @@ func newSpread(s *Session, e *Endpoint, sock *socket, p *peer, key []byte) *spre
 	return x
 }
 
-// begin has what the session's own connection sends keep to the ceiling.
-func (x *spread) begin() { x.limit(x.sock.tr.Conn, x.s.RemoteAddr(), true) }
+// begin has the session's own connection keep to the ceiling.
+func (x *spread) begin() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.follow(&x.to, x.sock.tr.Conn, x.s.RemoteAddr())
+}
+
+// follow has what a connection sends keep to the session's ceiling, wherever its peer is by now. was is the address that it was
+// last seen to have; nil for now forgets it. mu is held.
+func (x *spread) follow(was *net.Addr, pc net.PacketConn, now net.Addr) {
+	if *was == now {
+		return
+	}
+	if *was != nil {
+		x.limit(pc, *was, false)
+	}
+	if *was = now; now != nil {
+		x.limit(pc, now, true)
+	}
+}
 
 // limit has what a socket sends to an address keep to the session's ceiling, or no longer.
 func (x *spread) limit(pc net.PacketConn, to net.Addr, on bool) {
@@ -330,7 +349,7 @@ func (x *spread) add(c *stripeConn) {
 	}
 	x.stripes = append(x.stripes, c)
 	slices.SortFunc(x.stripes, func(a, b *stripeConn) int { return a.id - b.id })
-	x.limit(x.socketOf(c), c.conn.RemoteAddr(), true)
+	x.follow(&c.to, x.socketOf(c), c.conn.RemoteAddr())
 	x.out.Open(c.id, time.Now(), c.conn.ConnectionStats().SmoothedRTT)
 	x.failed = 0
 	if x.stalledAll() {
@@ -360,10 +379,10 @@ func (x *spread) remove(c *stripeConn) {
 	x.busy()
 	x.gone.add(c.conn.ConnectionStats())
 	x.work.Broadcast()
-	x.mu.Unlock()
-	if to := c.conn.RemoteAddr(); c.tr == nil && to.String() != x.s.RemoteAddr().String() {
-		x.limit(x.socketOf(c), to, false)
+	if c.tr != nil || x.to == nil || c.to.String() != x.to.String() { // else they share it
+		x.follow(&c.to, x.socketOf(c), nil)
 	}
+	x.mu.Unlock()
 	poke(x.nudge)
 }
 
@@ -387,5 +406,7 @@ func (x *spread) close() {
 		closeConn(c.conn, ErrClosed, true)
 	}
 	x.running.Wait()
-	x.limit(x.sock.tr.Conn, x.s.RemoteAddr(), false)
+	x.mu.Lock()
+	x.follow(&x.to, x.sock.tr.Conn, nil)
+	x.mu.Unlock()
 }

@@ -28,6 +28,7 @@ type stripeConn struct {
 	taken  uint64 // bytes of fragments that came
 	rank   int    // among the stripes; those from spread.want on are not used
 	closed bool
+	to     net.Addr // where it sends to
 }
 
 // release closes the stripe's own socket, if it has one. The connection was closed before.

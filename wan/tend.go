@@ -83,7 +83,9 @@ func (t *tending) step(now time.Time) {
 	x := t.x
 	rtt := x.s.rtt()
 	x.mu.Lock()
+	x.follow(&x.to, x.sock.tr.Conn, x.s.RemoteAddr())
 	for _, c := range x.stripes {
+		x.follow(&c.to, x.socketOf(c), c.conn.RemoteAddr())
 		x.out.SetRTT(c.id, c.conn.ConnectionStats().SmoothedRTT)
 	}
 	up, news := x.out.Tick(now)
