@@ -101,8 +101,13 @@ func diff(prev, next []Resource, counters bool) []Event {
 			d.resource(nil, &next[i], "create")
 			continue
 		}
+		last := &prev[at]
+		for _, step := range between(last, &next[i]) {
+			d.resource(last, step, "create")
+			last = step
+		}
 		d.helper(&prev[at], &next[i])
-		d.resource(&prev[at], &next[i], "create")
+		d.resource(last, &next[i], "create")
 	}
 	return d.events
 }

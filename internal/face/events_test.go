@@ -256,3 +256,31 @@ func formatted(events []Event, o EventOptions) []string {
 	}
 	return out
 }
+
+func TestPassedStates(t *testing.T) {
+	at := func(seq uint64, conn state.Conn, disk state.Disk) Resource {
+		role, peerDisk := state.Secondary, state.UpToDate
+		if conn < state.Connected {
+			role, peerDisk = state.RoleUnknown, state.DUnknown
+		}
+		return Resource{Name: "r0", Role: state.Primary, PassedSeq: seq, Volumes: []Volume{{Disk: disk, Quorum: true}},
+			Peers: []Peer{{Name: "bob", NodeID: 1, Conn: min(conn, state.Connected), Role: role, Volumes: []PeerVolume{{Conn: conn, Disk: peerDisk}}}}}
+	}
+	before, after := at(3, state.Connected, state.Diskless), at(6, state.WFConnection, state.UpToDate)
+	after.Peers[0].Passed = []PassedConn{{3, state.WFBitMapS}, {5, state.NetworkFailure}, {6, state.Unconnected}}
+	after.Volumes[0].Passed = []PassedDisk{{2, state.Failed}, {4, state.Attaching}}
+	want := []string{
+		"change device name:r0 volume:0 minor:0 disk:Attaching",
+		"change connection name:r0 peer-node-id:1 conn-name:bob connection:NetworkFailure role:Unknown",
+		"change peer-device name:r0 peer-node-id:1 conn-name:bob volume:0 replication:Off peer-disk:DUnknown",
+		"change connection name:r0 peer-node-id:1 conn-name:bob connection:Unconnected",
+		"change connection name:r0 peer-node-id:1 conn-name:bob connection:Connecting",
+		"change device name:r0 volume:0 minor:0 disk:UpToDate",
+	}
+	if got := formatted(Diff([]Resource{before}, []Resource{after}), EventOptions{Shape: Shape84}); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if got := Diff([]Resource{after}, []Resource{after}); got != nil {
+		t.Errorf("told twice: %v", got)
+	}
+}

@@ -27,6 +27,9 @@ type Resource struct {
 
 	// Helper is the last handler that ran; the zero value means none since the daemon started.
 	Helper Helper
+
+	// PassedSeq is the newest number of what Peers and Volumes say has passed.
+	PassedSeq uint64
 }
 
 // Suspended says why application I/O is frozen.
@@ -76,7 +79,8 @@ type Volume struct {
 	Open    bool     // a client has the export open
 	Clients []string // who: addresses, or process ids on the unix socket
 	Quorum  bool     // this node may write; true where quorum is off
-	Mount   *Mount   // for drbd-overview, nil where nothing is mounted
+	Passed  []PassedDisk
+	Mount   *Mount // for drbd-overview, nil where nothing is mounted
 }
 
 // Mount is a file system in use on a device.
@@ -107,6 +111,7 @@ type Peer struct {
 	Local, Remote string // addresses, host:port
 	TLS           bool
 	Error         string // what last ended the connection, "" for nothing
+	Passed        []PassedConn
 }
 
 // PeerVolume is one volume as it stands between this node and a peer.

@@ -8,6 +8,7 @@ import (
 	"drship/internal/block"
 	"drship/internal/state"
 	"drship/journal"
+	"drship/wan"
 	"drship/wan/frame"
 )
 
@@ -86,7 +87,7 @@ func recvState(ctx context.Context, s *session) (*frame.State, error) {
 	}
 	st, ok := m.(*frame.State)
 	if !ok {
-		return nil, fmt.Errorf("%s began with %T, not with its state", s.peer.name, m)
+		return nil, fmt.Errorf("%w: %s began with %T, not with its state", wan.ErrProtocol, s.peer.name, m)
 	}
 	if st.Flags&frame.FlagGoingAway != 0 {
 		return nil, errGoneAway
@@ -247,6 +248,9 @@ func (r *Resource) becomeReady(s *session, repl state.Conn) {
 	r.mu.Lock()
 	s.ready, s.repl = true, repl
 	s.peer.conn = state.Connected
+	if repl == state.WFBitMapS || repl == state.WFBitMapT {
+		r.passLocked(s.peer, repl)
+	}
 	s.peer.discard, s.peer.try = false, false
 	r.peerIsBackLocked(s.peer)
 	r.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"drship/internal/config"
+	"drship/internal/face"
 	"drship/internal/state"
 	"drship/wan"
 	"drship/wan/frame"
@@ -27,6 +28,7 @@ type peer struct {
 	known   []state.Disk // by volume: what fencing or an orderly end says of its disks while it is out of sight; nil: nothing
 	alarms  alarms
 	explain []string // what the last handshake decided, in words
+	passed  []face.PassedConn
 }
 
 // inSight reports whether the peer's data is being kept equal with ours, or at least known. Called with mu held.
@@ -62,6 +64,9 @@ func (r *Resource) connect(ctx context.Context, names []string, o connectOptions
 		}
 		p.discard, p.try = o.discard, o.tentative
 		if p.session == nil {
+			if p.conn == state.StandAlone {
+				r.passLocked(p, state.Unconnected)
+			}
 			p.wanted, p.conn, p.lastErr = true, state.WFConnection, ""
 			n.endpoint.Want(p.name, true)
 		}

@@ -58,6 +58,7 @@ func (r *Resource) dropDisks(ctx context.Context) error {
 	r.mu.Lock()
 	a := r.att
 	r.att = nil
+	r.passDisksLocked(state.Failed)
 	r.mu.Unlock()
 	r.renegotiate(nil)
 	err := a.close(ctx)

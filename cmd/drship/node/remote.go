@@ -128,6 +128,7 @@ func (r *Resource) leaveDisks(a *attachment, clean bool) error {
 		sizes[v.Volume] = v.Size
 	}
 	r.att = nil
+	r.passDisksLocked(state.Failed)
 	r.startRemoteLocked(sizes)
 	return nil
 }

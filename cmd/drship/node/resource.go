@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +67,9 @@ type Resource struct {
 	suspend    bool        // suspend-io
 	fencing    int         // lost peers that fence-peer has not answered for yet: I/O is frozen
 	lastHelper face.Helper // the handler that ran last
+
+	passSeq     uint64            // counts what passed; see passing.go
+	passedDisks []face.PassedDisk // of all volumes
 }
 
 // attachment is what a resource has while its disks are open.
@@ -224,6 +228,9 @@ func (r *Resource) openStore() (*journal.Store, error) {
 
 // attach opens store and disks and brings the data to the newest point that is known here.
 func (r *Resource) attach(ctx context.Context) (err error) {
+	r.mu.Lock()
+	r.passDisksLocked(state.Attaching)
+	r.mu.Unlock()
 	store, err := r.openStore()
 	if err != nil {
 		return err
@@ -274,6 +281,9 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 		r.role = state.Secondary
 	}
 	r.att = a
+	if slices.ContainsFunc(r.peers, (*peer).inSight) {
+		r.passDisksLocked(state.Negotiating)
+	}
 	r.paused = r.paused || a.meta.Flags&metaPauseSync != 0
 	r.held = r.held || a.meta.Flags&metaHold != 0
 	for _, p := range r.peers {

@@ -354,6 +354,11 @@ func (r *Resource) invalidate(ctx context.Context, local bool) error {
 		r.mu.Unlock()
 		return f
 	}
+	for _, p := range r.peers {
+		if p.inSight() {
+			r.passLocked(p, state.StartingSyncT)
+		}
+	}
 	a.setDisks(state.Inconsistent)
 	err = a.save()
 	r.mu.Unlock()
@@ -401,6 +406,11 @@ func (r *Resource) invalidateRemote(ctx context.Context, names []string) error {
 	if len(asked) == 0 {
 		return state.Refused(state.SSNeedConnection, "connect first")
 	}
+	r.mu.Lock()
+	for _, name := range asked {
+		r.passLocked(r.peerLocked(name), state.StartingSyncS)
+	}
+	r.mu.Unlock()
 	r.renegotiate(asked)
 	return nil
 }

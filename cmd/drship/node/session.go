@@ -101,6 +101,7 @@ func (r *Resource) newSession(ctx context.Context, link *wan.Session) *session {
 				requests: map[uint64]chan frame.Reply{}, asked: make(chan struct{}, maxRequests)}
 			s.ctx, s.cancel = context.WithCancelCause(ctx)
 			p.session, p.conn, p.lastErr = s, state.WFReportParams, ""
+			r.passLocked(p, state.WFReportParams)
 			r.mu.Unlock()
 			s.work.Go(s.watchLink)
 			link.SetCeiling(r.lineRate(s))
@@ -143,7 +144,9 @@ func (r *Resource) endSession(s *session, reason error) {
 	targeted := s.targeted
 	p.session = nil
 	p.lastErr = reason.Error()
+	r.passLocked(p, ending(reason))
 	if p.wanted {
+		r.passLocked(p, state.Unconnected)
 		p.conn = state.WFConnection
 	} else {
 		p.conn = state.StandAlone
@@ -187,7 +190,7 @@ func (s *session) controlLoop() error {
 		case *frame.Reply:
 			s.answered(m)
 		default:
-			err = fmt.Errorf("message %T has no place behind the handshake", m)
+			err = fmt.Errorf("%w: message %T has no place behind the handshake", wan.ErrProtocol, m)
 		}
 		if err != nil {
 			return err

@@ -94,7 +94,7 @@ func (r *Resource) volumesConfigured() []*config.Volume {
 func (r *Resource) snapshot() face.Resource {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := face.Resource{Name: r.name, Role: r.role, NodeID: r.host.NodeID, Helper: r.lastHelper}
+	f := face.Resource{Name: r.name, Role: r.role, NodeID: r.host.NodeID, Helper: r.lastHelper, PassedSeq: r.passSeq}
 	a := r.att
 	f.Suspended.User, f.Suspended.Fencing = r.suspend, r.fencing > 0
 	f.Suspended.NoData = r.remote != nil && r.remote.noData()
@@ -128,7 +128,7 @@ func (r *Resource) modeLocked(p *peer) string {
 }
 
 func (r *Resource) volumeFace(a *attachment, i int, vc *config.Volume) face.Volume {
-	v := face.Volume{Number: vc.Number, Minor: vc.Minor, Device: vc.Device, Quorum: true, Disk: state.Diskless}
+	v := face.Volume{Number: vc.Number, Minor: vc.Minor, Device: vc.Device, Quorum: true, Disk: state.Diskless, Passed: r.passedDisks}
 	v.Clients = r.node.exports.clients(r.name, vc.Number)
 	v.Open = len(v.Clients) > 0
 	if r.remote != nil && i == 0 {
@@ -178,7 +178,7 @@ func (p *peer) pausesUs() bool {
 }
 
 func (r *Resource) peerFace(a *attachment, p *peer) face.Peer {
-	f := face.Peer{Name: p.name, NodeID: p.cfg.Host.NodeID, Conn: p.conn, Role: state.RoleUnknown, Error: p.lastErr, TLS: true,
+	f := face.Peer{Name: p.name, NodeID: p.cfg.Host.NodeID, Conn: p.conn, Role: state.RoleUnknown, Error: p.lastErr, TLS: true, Passed: p.passed,
 		Local: p.cfg.Local.HostPort(), Remote: p.cfg.Remote.HostPort(), Protocol: p.cfg.Net.Protocol}
 	if !p.wanted {
 		f.Protocol = 0

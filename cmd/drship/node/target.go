@@ -102,6 +102,9 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 			v.Disk, a.cured = state.Inconsistent, false
 		}
 	}
+	if m.Mode == frame.ModeResync && s.repl == state.WFBitMapT {
+		r.passLocked(s.peer, state.WFSyncUUID)
+	}
 	s.repl = targetState(m.Mode)
 	s.total, s.since, s.before = m.Blocks, time.Now(), resynced(a.target.Stats())
 	if m.Mode == frame.ModeAhead {
