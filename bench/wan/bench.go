@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ func runBench(ctx context.Context, args []string) (err error) {
 	flags.StringVar(&half, "half", defaultHalf, "lines to fill by half, for lag")
 	flags.DurationVar(&b.warm, "warm", 4*time.Second, "of sending, before a measurement")
 	flags.DurationVar(&b.span, "span", 8*time.Second, "of a measurement")
-	flags.StringVar(&subjects, "subjects", "cubic,bbr,quic,drship", "what to measure")
+	flags.StringVar(&subjects, "subjects", "cubic,bbr,quic,drship", "what to measure; quic8 is eight QUIC connections")
 	flags.BoolVar(&b.first, "first", false, "let what is measured go before everything else on this machine, where that is not quiet")
 	flags.StringVar(&wan, "wan", "", "statements for drship's wan section beside compression off, with ; between them")
 	if err := flags.Parse(args); err != nil {
@@ -133,8 +134,6 @@ func (b *bench) choose(ctx context.Context) error {
 				continue
 			}
 			s = &tcp{line: b.line, congestion: name}
-		case "quic":
-			s = &bareQUIC{line: b.line}
 		case "drship":
 			binary, aerr := filepath.Abs(b.binary)
 			if aerr != nil {
@@ -142,7 +141,7 @@ func (b *bench) choose(ctx context.Context) error {
 			}
 			s, err = newOurs(ctx, b.line, binary, b.dir, b.wan)
 		default:
-			err = fmt.Errorf("no subject %q; there are cubic, bbr, quic and drship", name)
+			s, err = parseQUIC(b.line, name)
 		}
 		if err != nil {
 			return err
@@ -150,6 +149,19 @@ func (b *bench) choose(ctx context.Context) error {
 		b.subjects = append(b.subjects, s)
 	}
 	return nil
+}
+
+// parseQUIC reads quic, which is one connection, or quic8, which is eight.
+func parseQUIC(l *tun.Line, name string) (subject, error) {
+	number, ok := strings.CutPrefix(name, "quic")
+	if number == "" {
+		number = "1"
+	}
+	count, err := strconv.Atoi(number)
+	if !ok || err != nil || count < 1 || count > maxQUIC {
+		return nil, fmt.Errorf("no subject %q; there are cubic, bbr, quic, quic2 … quic%d, and drship", name, maxQUIC)
+	}
+	return &bareQUIC{line: l, count: count}, nil
 }
 
 // ours is the pair, nil where it was not chosen.

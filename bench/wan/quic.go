@@ -13,6 +13,8 @@ import (
 	"io"
 	"math/big"
 	"os"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -20,10 +22,14 @@ import (
 	"drship/bench/wan/tun"
 )
 
-// bareQUIC is one QUIC connection with one stream and nothing of ours, in two processes: this program again.
+// bareQUIC is QUIC connections with one stream each and nothing of ours, in two processes: this program again. Usually it is one.
 type bareQUIC struct {
-	line *tun.Line
+	line  *tun.Line
+	count int
 }
+
+// maxQUIC bounds the connections.
+const maxQUIC = 64
 
 const (
 	quicSink   = "quic-sink"
@@ -33,7 +39,7 @@ const (
 	quicWindow = 64 << 20 // bytes, of stream and connection: no limit on the lines that are measured
 )
 
-func (q *bareQUIC) name() string { return "QUIC × 1" }
+func (q *bareQUIC) name() string { return fmt.Sprintf("QUIC × %d", q.count) }
 
 func (q *bareQUIC) rest(context.Context) error { return nil } // its connection is closed
 
@@ -45,7 +51,7 @@ func (q *bareQUIC) carry(ctx context.Context, warm, span time.Duration) (float64
 		return 0, err
 	}
 	address := fmt.Sprintf("%v:%d", q.line.AddrB(), quicPort)
-	sink, err := startChild(ctx, q.line.B, self, quicSink, address, warm.String(), span.String())
+	sink, err := startChild(ctx, q.line.B, self, quicSink, address, strconv.Itoa(q.count), warm.String(), span.String())
 	if err != nil {
 		return 0, err
 	}
@@ -53,7 +59,7 @@ func (q *bareQUIC) carry(ctx context.Context, warm, span time.Duration) (float64
 	if _, err := sink.line(); err != nil {
 		return 0, fmt.Errorf("QUIC does not listen: %w: %s", err, sink.text)
 	}
-	source, err := startChild(ctx, q.line.A, self, quicSource, address)
+	source, err := startChild(ctx, q.line.A, self, quicSource, address, strconv.Itoa(q.count))
 	if err != nil {
 		return 0, err
 	}
@@ -76,21 +82,16 @@ func quicConfig() *quic.Config {
 	}
 }
 
-// runSink is the verb quic-sink: it reads one stream for warm, and then for span, and prints the goodput of the span.
+// runSink is the verb quic-sink: it reads from so many connections for warm, and then for span, and prints the goodput of the span.
 func runSink(ctx context.Context, args []string) error {
-	if len(args) != 3 {
-		return errors.New("quic-sink ADDRESS WARM SPAN")
+	if len(args) != 4 {
+		return errors.New("quic-sink ADDRESS COUNT WARM SPAN")
 	}
-	warm, err := time.ParseDuration(args[1])
-	if err != nil {
-		return err
-	}
-	span, err := time.ParseDuration(args[2])
-	if err != nil {
-		return err
-	}
+	count, cerr := strconv.Atoi(args[1])
+	warm, werr := time.ParseDuration(args[2])
+	span, serr := time.ParseDuration(args[3])
 	cert, err := selfSigned()
-	if err != nil {
+	if err := errors.Join(cerr, werr, serr, err); err != nil {
 		return err
 	}
 	l, err := quic.ListenAddr(args[0], &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{quicProto}}, quicConfig())
@@ -99,20 +100,28 @@ func runSink(ctx context.Context, args []string) error {
 	}
 	defer l.Close()
 	fmt.Println("listening")
-	conn, err := l.Accept(ctx)
-	if err != nil {
-		return err
+	rates, errs := make([]float64, count), make([]error, count)
+	var wg sync.WaitGroup
+	for i := range count {
+		conn, err := l.Accept(ctx)
+		if err != nil {
+			return err
+		}
+		wg.Go(func() {
+			stream, err := conn.AcceptUniStream(ctx)
+			if err == nil {
+				rates[i], err = drain(stream, warm, span)
+			}
+			errs[i] = err
+		})
 	}
-	stream, err := conn.AcceptUniStream(ctx)
-	if err != nil {
-		return err
+	wg.Wait()
+	var sum float64
+	for _, r := range rates {
+		sum += r
 	}
-	rate, err := drain(stream, warm, span)
-	if err != nil {
-		return err
-	}
-	fmt.Println(rate)
-	return nil
+	fmt.Println(sum)
+	return errors.Join(errs...)
 }
 
 // drain reads for warm, and then for span, and returns the bits a second of the span.
@@ -137,21 +146,36 @@ func drain(stream *quic.ReceiveStream, warm, span time.Duration) (float64, error
 	}
 }
 
-// runSource is the verb quic-source: it sends until the sink goes.
+// runSource is the verb quic-source: it sends on so many connections, each with a socket of its own, until the sink goes.
 func runSource(ctx context.Context, args []string) error {
-	if len(args) != 1 {
-		return errors.New("quic-source ADDRESS")
+	if len(args) != 2 {
+		return errors.New("quic-source ADDRESS COUNT")
 	}
-	conn, err := quic.DialAddr(ctx, args[0], &tls.Config{InsecureSkipVerify: true, NextProtos: []string{quicProto}}, quicConfig())
-	if err != nil {
-		return err
-	}
-	stream, err := conn.OpenUniStreamSync(ctx)
+	count, err := strconv.Atoi(args[1])
 	if err != nil {
 		return err
 	}
 	buf := make([]byte, 1<<20)
 	if _, err := io.ReadFull(rand.Reader, buf); err != nil {
+		return err
+	}
+	errs := make([]error, count)
+	var wg sync.WaitGroup
+	for i := range count {
+		wg.Go(func() { errs[i] = pour(ctx, args[0], buf) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// pour sends the same bytes again and again on one connection.
+func pour(ctx context.Context, address string, buf []byte) error {
+	conn, err := quic.DialAddr(ctx, address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{quicProto}}, quicConfig())
+	if err != nil {
+		return err
+	}
+	stream, err := conn.OpenUniStreamSync(ctx)
+	if err != nil {
 		return err
 	}
 	for {

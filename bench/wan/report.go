@@ -33,7 +33,7 @@ func (b *bench) describe() {
 	if len(b.wan) > 0 {
 		own += ", wan { " + strings.Join(b.wan, "; ") + "; }"
 	}
-	fmt.Fprintf(b.out, "%s; what counts is what the peer has staged. TCP is iperf3's, QUIC × 1 one stream on one connection of quic-go with nothing of ours.\n\n", own)
+	fmt.Fprintf(b.out, "%s; what counts is what the peer has staged. TCP is iperf3's, QUIC × n quic-go with n connections of one stream and nothing of ours.\n\n", own)
 }
 
 // honesty prints what the line itself did wrong.
