@@ -21,7 +21,7 @@ TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
 PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan ./bench/wan/tun
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim flaps fuzz bench kernel release reproducible deps clean
+.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim soak mutate flaps fuzz bench kernel release reproducible deps clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -63,8 +63,14 @@ proofs: build ## real daemons: the demo, clients, crashes, link, bounds
 crash: build ## kill -9 at N random moments (200) [SEED=] [PROTOCOL=]
 	$(GO) run ./bench/crash -binary $(BIN)/drship -n $(N) -seed $(SEED) -protocol '$(PROTOCOL)'
 
-sim: ## whole pairs in virtual time, SEEDS of them (300) [SEED=]
-	$(GO) test -count=1 -timeout 2h -run '^TestSimulation$$' ./bench/sim -seeds $(SEEDS) -seed $(SEED)
+sim: ## whole pairs and threes in virtual time, SEEDS of them (300) [SEED=]
+	$(GO) test -count=1 -timeout 24h -run '^Test(Simulation|ThreeNodes)$$' ./bench/sim -seeds $(SEEDS) -seed $(SEED) -shrink 60
+
+soak: ## sim with 50,000 seeds: days
+	$(MAKE) sim SEEDS=50000
+
+mutate: ## how many seeds it takes to catch each of a list of planted defects: docs/reliability.md
+	$(GO) run ./bench/mutate -report docs/reliability.md
 
 flaps: build ## cut and heal the link FLAPS times (1000)
 	DRSHIP_BIN=$(CURDIR)/$(BIN)/drship $(GO) test -count=1 -timeout 2h -v -run '^TestFlaps$$' ./bench/link -flaps $(FLAPS)

@@ -12,6 +12,8 @@ var (
 	seeds = flag.Int("seeds", 60, "how many seeds to run; a tenth of it with -short")
 	first = flag.Uint64("seed", 1, "the first seed")
 	keep  = flag.Bool("log", false, "print the nodes' logs of every run")
+	edits = flag.String("edits", "", "make the plan of every seed simpler: what a run with -shrink has printed")
+	small = flag.Int("shrink", 0, "try so many times to make the plan of a failing seed simpler")
 )
 
 // lockedBuffer takes the logs of all nodes of a run.
@@ -39,22 +41,33 @@ func TestSimulation(t *testing.T) {
 	if testing.Short() {
 		n = (n + 9) / 10
 	}
+	simpler, err := parseEdits(*edits)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for seed := *first; seed < *first+n; seed++ {
 		p := draw(seed)
 		var log lockedBuffer
-		dir := t.TempDir()
-		synctest.Test(t, func(t *testing.T) {
-			if err := simulate(p, dir, &log); err != nil {
-				t.Errorf("seed %d: %v\nreplay: go test ./bench/sim -run Simulation -seed %d -seeds 1 -log", seed, err, seed)
-			}
-		})
+		err := simulateIn(t, p.edited(simpler), &log)
 		if *keep {
 			t.Logf("seed %d:\n%s", seed, log.String())
 		}
-		if t.Failed() {
+		if err != nil {
+			t.Errorf("seed %d: %v\nreplay: go test ./bench/sim -run Simulation -seed %d -seeds 1 -log -edits '%s'", seed, err, seed, *edits)
+			less := shrink(p, simpler, *small, func(p plan) bool { return simulateIn(t, p, new(lockedBuffer)) != nil })
+			if len(less) > len(simpler) {
+				t.Logf("fails as well with -edits '%s': %v", formatEdits(less), p.edited(less).moments)
+			}
 			return
 		}
 	}
+}
+
+// simulateIn runs a plan in a bubble of its own.
+func simulateIn(t *testing.T, p plan, log *lockedBuffer) (err error) {
+	dir := t.TempDir()
+	synctest.Test(t, func(*testing.T) { err = simulate(p, dir, log) })
+	return err
 }
 
 // TestThreeNodes runs one Primary with a near and a far peer through what their seeds stand for.
