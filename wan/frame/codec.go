@@ -127,6 +127,8 @@ func newMessage(t Type) codec {
 		return &Switch{}
 	case TypeStripes:
 		return &Stripes{}
+	case TypeOffer:
+		return &Offer{}
 	}
 	return nil
 }

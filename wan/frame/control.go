@@ -199,7 +199,7 @@ func (m *Resend) append(b []byte) []byte { return append(putSeq(b, m.From), m.Re
 func (m *Resend) decode(r *reader)       { m.From, m.Reason = r.seq(), r.u8() }
 
 func (m *Resend) validate() error {
-	if m.Reason != ResendDigest && m.Reason != ResendChain {
+	if m.Reason < ResendDigest || m.Reason > ResendCache {
 		return fmt.Errorf("reason %d", m.Reason)
 	}
 	return nil
@@ -281,3 +281,8 @@ func (*Ping) tail() []byte        { return nil }
 func (*Pong) tail() []byte        { return nil }
 func (*Switch) tail() []byte      { return nil }
 func (*Stripes) tail() []byte     { return nil }
+
+func (m *Offer) append(b []byte) []byte { return putU64(b, m.Cache) }
+func (m *Offer) decode(r *reader)       { m.Cache = r.u64() }
+func (m *Offer) validate() error        { return nil }
+func (*Offer) tail() []byte             { return nil }

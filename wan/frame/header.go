@@ -32,6 +32,7 @@ const (
 	MaxBitmapPage = 16 << 10 // one page of a bitmap in roaring's form
 	MaxReplyText  = 4 << 10  // text of a Reply
 	MaxChunkIDs   = 32 << 10 // entries in one list of a ChunkAck
+	ReducedSlack  = 128      // by how much a reduced payload may be longer than the plain one
 
 	slack          = 1 << 10 // the fields beside the long one
 	maxBatchBody   = MaxRaw + slack
@@ -90,6 +91,9 @@ func MaxBody(t Type) uint32 {
 
 func (t Type) known() bool { return int(t) < len(typeNames) && typeNames[t] != "" }
 
+// storedVersion is an older version whose frames a store may still hold: batches look the same in both.
+const storedVersion = 1
+
 // Header stands before each body.
 type Header struct {
 	Type   Type
@@ -110,7 +114,7 @@ func ReadHeader(b []byte) (Header, error) {
 	}
 	h := Header{Type: Type(b[0]), Length: binary.BigEndian.Uint32(b[4:])}
 	switch {
-	case b[2] != Version:
+	case b[2] != Version && b[2] != storedVersion:
 		return Header{}, fmt.Errorf("%w: wire version %d, this side speaks %d", ErrFrame, b[2], Version)
 	case !h.Type.known():
 		return Header{}, fmt.Errorf("%w: unknown message type %d", ErrFrame, b[0])
@@ -137,13 +141,15 @@ func (c Codec) String() string {
 		return "zstd"
 	case CodecS2:
 		return "s2"
+	case CodecReduced:
+		return "reduced"
 	}
 	return fmt.Sprintf("codec(%d)", uint8(c))
 }
 
 var typeNames = [...]string{"", "State", "Bitmap", "BitmapEnd", "StreamStart", "Batch", "Chunk", "Query", "ResyncEnd", "Ack", "ChunkAck",
 	"QueryReply", "Resend", "ResyncDone", "Request", "Reply", "Ping", "Pong", "Verify", "VerifyReply", "IO", "IOReply", "Peers",
-	TypeSwitch: "Switch", TypeStripes: "Stripes"}
+	TypeSwitch: "Switch", TypeStripes: "Stripes", TypeOffer: "Offer"}
 
 func (t Type) String() string {
 	if t.known() {

@@ -35,6 +35,7 @@ const (
 	TypePeers       Type = 22 // data; only where a resource has more than one peer
 	TypeSwitch      Type = 30 // data, kept inside the session
 	TypeStripes     Type = 31 // control, kept inside the session
+	TypeOffer       Type = 23 // control
 )
 
 // Message is one message of the protocol. Encoding never fails for a message that Validate accepts; decoding refuses
@@ -133,6 +134,9 @@ const (
 	CodecRaw  Codec = 0
 	CodecZstd Codec = 1
 	CodecS2   Codec = 2
+
+	// CodecReduced is a payload that builds on earlier batches and on what the receiver has. It is never stored.
+	CodecReduced Codec = 3
 )
 
 // Batch carries consecutive records, applied as one atom.
@@ -206,6 +210,7 @@ type Resend struct {
 const (
 	ResendDigest uint8 = 1
 	ResendChain  uint8 = 2
+	ResendCache  uint8 = 3 // what a reduced batch builds on is not here
 )
 
 // Request asks the peer to do something on an administrator's word.
@@ -308,6 +313,10 @@ const (
 	IONoSpace IOCode = 4 // the disk is full
 )
 
+// Offer is the target's answer to a StreamStart: from now on it takes reduced batches, with a cache of up to Cache bytes. Nothing is
+// reduced before it.
+type Offer struct{ Cache uint64 }
+
 // Ping and Pong keep a session alive and measure its round trip; Sent is the pinger's clock.
 type Ping struct{ Sent int64 }
 
@@ -348,3 +357,4 @@ func (*Verify) Type() Type      { return TypeVerify }
 func (*VerifyReply) Type() Type { return TypeVerifyReply }
 func (*IO) Type() Type          { return TypeIO }
 func (*IOReply) Type() Type     { return TypeIOReply }
+func (*Offer) Type() Type       { return TypeOffer }

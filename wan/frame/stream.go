@@ -70,6 +70,12 @@ func (m *Batch) validate() error {
 	case m.RawLen > MaxRaw:
 		return fmt.Errorf("%d bytes once unpacked, the limit is %d", m.RawLen, MaxRaw)
 	}
+	if m.Codec == CodecReduced {
+		if len(m.Payload) > int(m.RawLen)+ReducedSlack {
+			return fmt.Errorf("%d bytes for %d unpacked, codec %v", len(m.Payload), m.RawLen, m.Codec)
+		}
+		return validPacking(CodecRaw, m.Digest)
+	}
 	if err := validPacking(m.Codec, m.Digest); err != nil {
 		return err
 	}

@@ -27,6 +27,9 @@ type Encoder struct {
 	table   []byte  // digested head and table
 	raw     []byte  // a payload before compression
 	pack    packer
+	red     *reducing // nil: nothing is reduced
+	gear    Gear
+	applied uint64 // number of the last record that the receiver has on its disks
 	stats   Stats
 }
 
@@ -48,7 +51,7 @@ func NewEncoder(o Options) (*Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Encoder{opt: o, pack: p}, nil
+	return &Encoder{opt: o, pack: p, gear: Gear{Codec: o.Codec, Level: o.Level}}, nil
 }
 
 // Stats returns what was counted since the encoder was made.
@@ -73,24 +76,45 @@ func (e *Encoder) Batch(prev block.Seq, recs []block.Record, dst []byte) (*frame
 		Records: uint32(len(e.entries)), Folded: uint32(gone), Digest: uint8(e.opt.Digest),
 	}
 	data := e.buildTable(b)
-	at := len(dst)
-	if e.opt.Codec == frame.CodecRaw {
-		dst = e.fill(dst, b, recs, data)
-		b.RawLen = uint32(len(dst) - at)
-	} else {
-		e.raw = e.fill(e.raw[:0], b, recs, data)
-		b.RawLen = uint32(len(e.raw))
-		dst, b.Codec = e.pack.pack(dst, e.raw)
-	}
-	b.Payload = dst[at:len(dst):len(dst)]
+	dst = e.payload(dst, b, recs, data)
 
 	e.stats.Records += uint64(len(recs))
 	e.stats.Folded += uint64(gone)
 	e.stats.BytesIn += uint64(in)
 	e.stats.BytesZero += uint64(zeroes)
 	e.stats.BytesFolded += uint64(in - zeroes - data)
-	e.count(int(b.RawLen), len(b.Payload), b.Codec)
+	e.stats.BytesOut += uint64(len(b.Payload))
 	return b, nil
+}
+
+// payload appends the payload of a batch to dst and fills in b.
+func (e *Encoder) payload(dst []byte, b *frame.Batch, recs []block.Record, data int) []byte {
+	at := len(dst)
+	reduced := e.red != nil && e.gear.Reduce
+	if e.red != nil && !reduced {
+		e.red.overwritten(e.entries)
+	}
+	packed := 0
+	if e.gear.Codec == frame.CodecRaw && !reduced {
+		dst = e.fill(dst, b, recs, data)
+		b.RawLen = uint32(len(dst) - at)
+		packed = int(b.RawLen)
+	} else {
+		e.raw = e.fill(e.raw[:0], b, recs, data)
+		b.RawLen = uint32(len(e.raw))
+		packed = int(b.RawLen)
+		if reduced {
+			b.Codec = frame.CodecReduced
+			dst = e.red.fill(dst, e, b, e.raw)
+			packed = len(e.red.body)
+			e.stats.BytesDelta, e.stats.BytesReferred = e.red.stats.delta, e.red.stats.reference
+		} else if dst, b.Codec = e.pack.pack(dst, e.raw); b.Codec != e.gear.Codec {
+			e.stats.Incompressed++
+		}
+	}
+	e.stats.BytesPacked += uint64(packed)
+	b.Payload = dst[at:len(dst):len(dst)]
+	return dst
 }
 
 // Step is a batch without records, from prev to last: it leads into a journal epoch in which nothing was written yet.
@@ -112,7 +136,7 @@ func (e *Encoder) Step(prev, last block.Seq, dst []byte) (*frame.Batch, error) {
 func (e *Encoder) count(raw, packed int, c frame.Codec) {
 	e.stats.BytesPacked += uint64(raw)
 	e.stats.BytesOut += uint64(packed)
-	if c != e.opt.Codec {
+	if c != e.gear.Codec {
 		e.stats.Incompressed++
 	}
 }

@@ -74,13 +74,18 @@ func pays(packed, raw int) bool { return packed+packed/32 < raw }
 
 // promising reports whether pieces of raw, spread over it, would shrink.
 func (p *packer) promising(raw []byte) bool {
-	p.sample = p.sample[:0]
-	for i := range samples {
-		at := i * (len(raw) - sampleBytes) / (samples - 1)
-		p.sample = append(p.sample, raw[at:at+sampleBytes]...)
-	}
+	p.sample = spread(p.sample[:0], raw)
 	p.trial = p.compress(p.trial[:0], p.sample)
 	return pays(len(p.trial), len(p.sample))
+}
+
+// spread appends samples of raw, which is long enough for them, to dst.
+func spread(dst, raw []byte) []byte {
+	for i := range samples {
+		at := i * (len(raw) - sampleBytes) / (samples - 1)
+		dst = append(dst, raw[at:at+sampleBytes]...)
+	}
+	return dst
 }
 
 func (p *packer) compress(dst, raw []byte) []byte {

@@ -68,6 +68,9 @@ type Options struct {
 	Level  int        // as zstd counts; 0 is 1, the fastest. S2 knows two: 1, and everything above it
 	Digest digest.Alg // of each record; None sends none
 	Fold   bool       // leave out what a later record of the batch overwrites
+	Delta  bool       // send blocks as differences to recent ones, once the receiver has offered to keep those
+	Dedupe bool       // send blocks that the receiver has on its disks as references, likewise
+	Cache  int64      // bytes for recent blocks and for finding them, at most
 }
 
 func (o Options) validate() error {
@@ -89,9 +92,12 @@ type Stats struct {
 	BytesIn      uint64 // data of the records
 	BytesFolded  uint64 // of these, left out by folding
 	BytesZero    uint64 // of the rest, elided as blocks of zeroes
-	BytesPacked  uint64 // payload before compression: table and data
+	BytesPacked  uint64 // payload before compression: table and data, or table, operations and literal bytes
 	BytesOut     uint64 // payload as sent
 	Incompressed uint64 // payloads sent raw because compression did not pay
+
+	BytesDelta    uint64 // data taken from the cache
+	BytesReferred uint64 // data taken from the receiver's disks
 }
 
 func validRecord(r *block.Record) error {

@@ -28,6 +28,7 @@
 //	status.go    snapshots for status, proc and events
 //	exports.go   volumes as NBD exports
 //	create.go    create-md; adopt.go takes over what DRBD left on the disks
+//	journalexport.go the journal as a trace
 //	metadata.go  verbs on the metadata of a resource that is down; gi.go its identifiers
 //	procfile.go  the file that stands for /proc/drbd
 //

@@ -118,7 +118,8 @@ var verbs = map[string]verb{
 	"outdate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return nil, r.Outdate(ctx)
 	},
-	"explain": verbExplain,
+	"explain":        verbExplain,
+	"journal-export": verbJournalExport,
 }
 
 // Do implements control.API.
