@@ -29,6 +29,7 @@ func newChecker(r *Run) (*checker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make decoder: %w", err)
 	}
+	dec.Accept(r.t.cache, diskBlocks{r.t})
 	return &checker{r: r, t: r.t, dec: dec, received: r.t.Marks().Received}, nil
 }
 
@@ -101,7 +102,10 @@ func (c *checker) settle(it *item) error {
 		return ErrStopped
 	}
 	c.received, c.waiting, c.tries = start.From, false, 0
-	return nil
+	if start.Mode == frame.ModeAhead || reduce.SlotsFor(c.t.cache) == 0 {
+		return nil
+	}
+	return c.r.out.reply(c.r.ctx, &frame.Offer{Cache: uint64(c.t.cache)})
 }
 
 // batch accepts a batch that follows the received mark and is what its digests say.
@@ -117,7 +121,8 @@ func (c *checker) batch(it *item, b *frame.Batch) (bool, error) {
 		return false, err
 	}
 	it.arena = c.r.arena(b.Codec, b.RawLen)
-	recs, err := c.dec.Batch(b, it.arena)
+	wire := len(b.Payload)
+	recs, err := c.unpack(it, b)
 	if err != nil {
 		return false, c.mismatch(b, err)
 	}
@@ -132,9 +137,41 @@ func (c *checker) batch(it *item, b *frame.Batch) (bool, error) {
 	stats.batches.Add(1)
 	stats.records.Add(uint64(len(recs)))
 	stats.folded.Add(uint64(b.Folded))
-	stats.batchBytes.Add(uint64(len(b.Payload)))
+	stats.batchBytes.Add(uint64(wire))
 	c.t.moveMarks(func(m *Marks) { m.Received = b.Last })
 	return true, nil
+}
+
+// unpack returns the records of a batch. One that builds on what this Run has seen is replaced by the plain one that it stands for:
+// what is staged must stand alone.
+func (c *checker) unpack(it *item, b *frame.Batch) ([]block.Record, error) {
+	if b.Codec != frame.CodecReduced {
+		return c.dec.Batch(b, it.arena)
+	}
+	plain, recs, err := c.dec.Plain(b, it.arena)
+	if err != nil {
+		return nil, err
+	}
+	it.spare = c.r.arena(frame.CodecS2, plain.RawLen)
+	if it.spare = reduce.Repack(plain, it.spare); cap(it.spare) == 0 {
+		it.spare = nil
+	}
+	it.msg, it.batch = plain, plain
+	c.t.stats.reducedBatches.Add(1)
+	return recs, nil
+}
+
+// diskBlocks is what references of the source are read from.
+type diskBlocks struct{ t *Target }
+
+// ReadBlocks implements reduce.Blocks.
+func (d diskBlocks) ReadBlocks(volume uint16, blk uint64, p []byte) error {
+	off := int64(blk) * block.Size
+	v, err := d.t.checkRange(volume, off, int64(len(p)))
+	if err != nil {
+		return err
+	}
+	return v.disk.ReadAt(p, off)
 }
 
 // unchained drops a batch that does not follow the received mark, and asks for the right one: once, as long as what
@@ -160,7 +197,11 @@ func (c *checker) mismatch(b *frame.Batch, why error) error {
 	}
 	c.t.log.Warn("a batch is not what its digests say: asking again", "prev", b.Prev, "last", b.Last, "try", c.tries, "error", why)
 	c.dropped = b.Last
-	c.again(frame.ResendDigest)
+	reason := frame.ResendDigest
+	if errors.Is(why, reduce.ErrCache) {
+		reason = frame.ResendCache
+	}
+	c.again(reason)
 	return nil
 }
 

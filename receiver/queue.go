@@ -23,6 +23,7 @@ type item struct {
 	batch   *frame.Batch   // nil for anything else, and once spilled
 	recs    []block.Record // of batch, decoded; they alias batch.Payload and arena
 	arena   []byte
+	spare   []byte    // what batch.Payload lies in where it was made here
 	last    block.Seq // of a batch, or of the last one of a spilled run
 	spilled bool      // staged batches up to last, to be read back from the store
 

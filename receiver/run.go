@@ -178,7 +178,11 @@ func cost(m frame.Message) (int64, error) {
 			return 0, fmt.Errorf("%w: a batch of %d bytes and %d records", ErrProtocol, m.RawLen, m.Records)
 		}
 		n := overhead + int64(len(m.Payload)) + int64(m.Records)*recordCost
-		if m.Codec != frame.CodecRaw {
+		switch m.Codec {
+		case frame.CodecRaw:
+		case frame.CodecReduced: // unpacked, and packed anew to be staged
+			n += 2 * int64(m.RawLen)
+		default:
 			n += int64(m.RawLen)
 		}
 		return n, nil
@@ -210,11 +214,13 @@ func (r *Run) retire(it *item) {
 
 // unpacked drops the decoded content of a batch.
 func (r *Run) unpacked(it *item) {
-	if it.arena != nil {
-		arena := it.arena[:0]
-		r.arenas.Put(&arena)
+	for _, b := range [...][]byte{it.arena, it.spare} {
+		if b != nil {
+			arena := b[:0]
+			r.arenas.Put(&arena)
+		}
 	}
-	it.recs, it.arena = nil, nil
+	it.recs, it.arena, it.spare = nil, nil, nil
 }
 
 // arena returns room for n bytes of unpacked data, or nil where nothing is to be unpacked.

@@ -5,6 +5,7 @@ import "sync/atomic"
 // Stats are the target's counters since New, and its queues now. Counters only grow.
 type Stats struct {
 	Batches       uint64 // batches received, checked and in their order
+	Reduced       uint64 // of these, those that built on earlier ones or on the disks
 	Records       uint64 // records in them
 	Folded        uint64 // records that folding at the source took out of them
 	BatchBytes    uint64 // bytes of those batches as they came, packed
@@ -37,6 +38,7 @@ type Stats struct {
 // counters are the running form of Stats.
 type counters struct {
 	batches, records, folded, batchBytes atomic.Uint64
+	reducedBatches                       atomic.Uint64
 	stagedBatches, stagedBytes, stages   atomic.Uint64
 	applied, appliedBytes                atomic.Uint64
 	chunks, chunkBytes, chunkWire        atomic.Uint64
@@ -51,7 +53,7 @@ type counters struct {
 func (t *Target) Stats() Stats {
 	c := &t.stats
 	return Stats{
-		Batches: c.batches.Load(), Records: c.records.Load(), Folded: c.folded.Load(), BatchBytes: c.batchBytes.Load(),
+		Batches: c.batches.Load(), Reduced: c.reducedBatches.Load(), Records: c.records.Load(), Folded: c.folded.Load(), BatchBytes: c.batchBytes.Load(),
 		StagedBatches: c.stagedBatches.Load(), StagedBytes: c.stagedBytes.Load(), Stages: c.stages.Load(),
 		Applied: c.applied.Load(), AppliedBytes: c.appliedBytes.Load(),
 		Chunks: c.chunks.Load(), ChunkBytes: c.chunkBytes.Load(), ChunkWire: c.chunkWire.Load(),

@@ -96,6 +96,9 @@ type Config struct {
 	// unless it is digest.None.
 	Digest digest.Alg
 
+	// CacheBytes is the memory for recent blocks that the source may build on: 0 takes batches only that stand alone.
+	CacheBytes int64
+
 	// StagedOnly says that no write of a peer waits for what is received and not staged yet (protocol B): the peer then
 	// hears of both together, which spares it a message and a turn.
 	StagedOnly bool
@@ -175,6 +178,7 @@ type Target struct {
 	resynced func([]VolumeRange)
 	told     func(context.Context, *frame.Peers) error
 	others   *others // nil where there is one peer
+	cache    int64   // bytes, offered to the source
 
 	volumes [block.MaxVolumes]*volume
 	stats   counters
@@ -197,7 +201,7 @@ func newTarget(c Config, staging stagingStore, history historyStore) (*Target, e
 	t := &Target{
 		staging: staging, history: history, hooks: c.Hooks, log: c.Logger,
 		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, later: c.StagedOnly, resynced: c.Resynced,
-		told: c.Told, others: newOthers(c.Store, c.Others),
+		told: c.Told, cache: c.CacheBytes, others: newOthers(c.Store, c.Others),
 	}
 	if t.queue <= 0 {
 		t.queue = defaultQueue

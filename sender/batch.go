@@ -61,8 +61,10 @@ func (s *Stream) shipBatch(ctx context.Context) (progress, error) {
 		return progress{}, nil
 	}
 	p.mu.Lock()
-	marks, full := p.marks, s.flight.full(s.cfg.Window)
+	marks, full, memory := p.marks, s.flight.full(s.cfg.Window), s.memory
+	s.memory = memoryKept
 	p.mu.Unlock()
+	s.remember(memory, marks.Applied)
 	if full {
 		return progress{}, nil
 	}
@@ -76,6 +78,9 @@ func (s *Stream) shipBatch(ctx context.Context) (progress, error) {
 	}
 	if wait := ship.Gather(s.cfg.Protocol, marks, backlog, time.Since(s.batch.last)); wait > 0 {
 		return progress{wait: wait, gather: true}, nil
+	}
+	if err := s.tune(backlog); err != nil {
+		return progress{}, err
 	}
 	limits := ship.PlanBatch(backlog)
 	recs, arena, err := p.group.log.ReadInto(sent, limits.Bytes, limits.Records, s.batch.records[:0], s.batch.arena[:0])
@@ -108,7 +113,7 @@ func (s *Stream) sendBatch(ctx context.Context, prev block.Seq, recs []block.Rec
 	for i := range recs {
 		raw += int64(len(recs[i].Data))
 	}
-	b, err := s.encoder.Batch(prev, recs, s.batch.out[:0])
+	b, err := s.encode(prev, recs)
 	if err != nil {
 		return fmt.Errorf("encode batch behind %v for %s: %w", prev, p.name, err)
 	}
@@ -181,6 +186,9 @@ func (s *Stream) resend(m *frame.Resend) error {
 		return fmt.Errorf("%w: %w", errProtocol, err)
 	}
 	s.flight.reset()
+	if s.memory = max(s.memory, memoryLost); m.Reason == frame.ResendCache {
+		s.memory = memoryMissed
+	}
 	s.stats.Resends.Add(1)
 	p.group.logger.Warn("peer asked for batches again", "peer", p.name, "from", m.From, "reason", m.Reason)
 	return nil

@@ -13,6 +13,7 @@
 //
 //  6. stream.go     the pump: batches first, then resync, one goroutine, so that the data lane has one order
 //  7. batch.go      cut, fold, compress, send; acknowledgements; resending
+//     reduce.go     how much is done to make batches small
 //  8. resync.go     runs of the bitmap, as data or as digests; pace.go how fast, survey.go how long
 //  9. ahead.go      what happens when the journal is full; chase.go a peer that the line cannot catch up with
 //

@@ -26,6 +26,10 @@ type StreamConfig struct {
 	Position block.Seq // where the peer says it stands
 	Resync   bool      // the peer has to be told the end of a resync, even if no block differs any more
 	Reduce   reduce.Options
+	// Effort, where set, is what the stream may choose from at run time in place of the Codec and Level of Reduce.
+	Effort *EffortRange
+	// RTT, where set, is asked for the round trip of the line.
+	RTT func() time.Duration
 	// Window bounds the bytes of records sent and not yet staged: what the line holds (rate × round trip) and what
 	// gathers at the peer while it syncs. 0 means DefaultWindow.
 	Window int64
@@ -62,6 +66,10 @@ type Stream struct {
 	encoder *reduce.Encoder
 	batch   batchBuffers
 
+	tuning tuning       // pump only
+	effort atomic.Int32 // ship.Effort, for whoever looks
+	offer  atomic.Int64 // bytes for recent blocks that the peer has offered to keep
+
 	lineFree time.Time // pump only: when what was sent has passed the ceiling of the line
 
 	news    atomic.Pointer[frame.Peers] // to be told before the next batch; nil: nothing
@@ -80,6 +88,7 @@ type Stream struct {
 	repair    *repair // nil unless one runs; never beside a resync
 	lastChunk uint64  // newest identity of a chunk or query; never used twice in a session
 	failure   error   // set by Handle; ends the pump
+	memory    memory  // what the encoder has to be told before the next batch
 
 	stats StreamStats
 }
@@ -88,6 +97,8 @@ type Stream struct {
 type StreamStats struct {
 	Batches, Records, Folded   atomic.Uint64
 	BytesRaw, BytesPacked      atomic.Uint64 // of records shipped: as written, as sent
+	BytesFolded, BytesReduced  atomic.Uint64 // in between: what folding left; what differences and references left, with what says where it goes
+	BytesDelta, BytesReferred  atomic.Uint64 // of these, taken from recent blocks and from the peer's disks
 	Resends                    atomic.Uint64
 	ResyncBytes, ResyncPacked  atomic.Uint64 // of chunks: as read, as sent
 	Queries, QueryBytes, Equal atomic.Uint64 // digests sent; bytes compared; blocks found equal
@@ -103,11 +114,11 @@ func (p *Peer) Open(cfg StreamConfig) (*Stream, error) {
 	if cfg.AheadDwell <= 0 {
 		cfg.AheadDwell = DefaultDwell
 	}
-	enc, err := reduce.NewEncoder(cfg.Reduce)
-	if err != nil {
+	s := &Stream{peer: p, cfg: cfg}
+	if err := s.newEncoder(); err != nil {
 		return nil, fmt.Errorf("open stream to %s: %w", p.name, err)
 	}
-	return &Stream{peer: p, cfg: cfg, encoder: enc}, nil
+	return s, nil
 }
 
 // Run ships until ctx ends, the link fails or the peer breaks the protocol. It returns why. While it runs, writes
@@ -217,6 +228,7 @@ func (s *Stream) announce(ctx context.Context, mode frame.Mode, from block.Seq, 
 		p.mu.Lock()
 		p.marks = ship.Start(trimmed, from, end)
 		s.flight.reset()
+		s.memory = max(s.memory, memoryLost)
 		s.from, s.resync = from, nil
 		if mode == frame.ModeResync {
 			s.resync = newResync(blocks)
@@ -307,6 +319,8 @@ func (s *Stream) Handle(ctx context.Context, m frame.Message) error {
 		err = s.queryAnswered(m)
 	case *frame.ResyncDone:
 		err = s.resyncDone(ctx, m)
+	case *frame.Offer:
+		s.offered(m)
 	default:
 		return fmt.Errorf("message %T is not for a source", m)
 	}

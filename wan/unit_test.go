@@ -191,7 +191,7 @@ func TestCloseTextIsHarmless(t *testing.T) {
 }
 
 func sampleHello() *hello {
-	return &hello{minVersion: 1, maxVersion: frame.Version, instance: instanceID{9}, nonce: [32]byte{8}, resource: "r0", node: "alice", peer: "bob", alg: "sha1"}
+	return &hello{minVersion: frame.Version, maxVersion: frame.Version, instance: instanceID{9}, nonce: [32]byte{8}, resource: "r0", node: "alice", peer: "bob", alg: "sha1"}
 }
 
 func TestHandshakeMessages(t *testing.T) {

@@ -22,13 +22,8 @@ func ways() []way {
 	gear := func(level int) reduce.Gear { return reduce.Gear{Codec: frame.CodecZstd, Level: level, Reduce: true} }
 	return []way{
 		{"keeps up, zstd 3, fold", false, plain, reduce.Gear{Codec: frame.CodecZstd, Level: 3}},
-		{"keeps up, zstd 1, all", false, all, gear(1)},
-		{"keeps up, zstd 3, all", false, all, gear(3)},
-		{"keeps up, zstd 7, all", false, all, gear(7)},
-		{"behind, zstd 3, fold", true, plain, reduce.Gear{Codec: frame.CodecZstd, Level: 3}},
-		{"behind, zstd 1, all", true, all, gear(1)},
-		{"behind, zstd 3, all", true, all, gear(3)},
-		{"behind, zstd 7, all", true, all, gear(7)},
+		{"keeps up, all", false, all, gear(3)},
+		{"behind, all", true, all, gear(3)},
 	}
 }
 

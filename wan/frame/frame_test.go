@@ -49,6 +49,7 @@ func samples() []Message {
 		&Peers{UUIDs: []UUIDs{u, u}, Older: [][6]uint64{{1}, {0, 0, 0, 0, 0, 9}}, Others: []OtherPeer{{Name: "charlie", Bitmap: []uint64{7, 0}, InStep: true, Staged: seq(5, 6)}}},
 		&Switch{Place: 1 << 40},
 		&Stripes{Want: MaxStripes},
+		&Offer{Cache: 64 << 20},
 	}
 }
 
@@ -132,7 +133,9 @@ func TestRefused(t *testing.T) {
 		"raw length":            &Batch{Last: seq(1, 1), Codec: CodecZstd, RawLen: MaxRaw + 1},
 		"raw batch's length":    &Batch{Last: seq(1, 1), RawLen: 3, Payload: []byte("four")},
 		"packed longer":         &Batch{Last: seq(1, 1), Codec: CodecZstd, RawLen: 3, Payload: []byte("four")},
-		"codec":                 &Batch{Last: seq(1, 1), Codec: 3},
+		"codec":                 &Batch{Last: seq(1, 1), Codec: 4},
+		"chunk that is reduced": &Chunk{Len: 1, Codec: CodecReduced, Data: []byte("d")},
+		"reduced longer":        &Batch{Last: seq(1, 1), Codec: CodecReduced, RawLen: 3, Payload: make([]byte, 4+ReducedSlack)},
 		"digest":                &Batch{Last: seq(1, 1), Digest: 8},
 		"chunk's sum":           &Chunk{Len: 1, Digest: 1, Sum: []byte("abc"), Data: []byte("d")},
 		"chunk's length":        &Chunk{Len: 2, Data: []byte("d")},
@@ -211,6 +214,18 @@ func TestHeaderRefused(t *testing.T) {
 	}
 }
 
+// A batch that an older version has staged can still be applied; nothing else of it is taken.
+func TestStoredVersion(t *testing.T) {
+	for _, m := range samples() {
+		b := Append(nil, m)
+		b[2] = storedVersion
+		binary.BigEndian.PutUint32(b[8:], crc32.Checksum(b[:8], castagnoli))
+		if _, err := Parse(b); (err == nil) != (m.Type() == TypeBatch) {
+			t.Errorf("%v of version %d: %v", m.Type(), storedVersion, err)
+		}
+	}
+}
+
 // A length that lies must not make the decoder allocate what it says.
 func TestCountsAreHeldAgainstTheBody(t *testing.T) {
 	body := binary.BigEndian.AppendUint32(nil, MaxChunkIDs) // and none of the ids
@@ -233,6 +248,10 @@ func FuzzDecode(f *testing.F) {
 				t.Fatalf("an error of another kind: %v", err)
 			}
 			return
+		}
+		b = bytes.Clone(b)
+		if h := b[:HeaderSize]; h[2] == storedVersion {
+			putHeader(h, m.Type(), len(b)-HeaderSize)
 		}
 		if again := Append(nil, m); !bytes.Equal(again, b) {
 			t.Fatalf("%+v came from\n%x and encodes as\n%x", m, b, again)

@@ -114,7 +114,7 @@ func ReadHeader(b []byte) (Header, error) {
 	}
 	h := Header{Type: Type(b[0]), Length: binary.BigEndian.Uint32(b[4:])}
 	switch {
-	case b[2] != Version && b[2] != storedVersion:
+	case b[2] != Version && (b[2] != storedVersion || h.Type != TypeBatch):
 		return Header{}, fmt.Errorf("%w: wire version %d, this side speaks %d", ErrFrame, b[2], Version)
 	case !h.Type.known():
 		return Header{}, fmt.Errorf("%w: unknown message type %d", ErrFrame, b[0])

@@ -15,12 +15,12 @@ type cache struct {
 	proven int      // of these, for blocks that were met again
 	chunks [][]byte // content, chunkSlots blocks each, made as they are needed
 	keys   []uint64 // by slot
-	links  []link   // by slot, then the heads of both lists
+	links  []chain  // by slot, then the heads of both lists
 	where  map[uint64]int32
 	count  [2]int // by list
 }
 
-type link struct {
+type chain struct {
 	prev, next int32
 	list       int8
 }
@@ -47,9 +47,9 @@ func newCache(slots int) *cache {
 // reset empties the cache; its memory is kept.
 func (c *cache) reset() {
 	c.keys = c.keys[:0]
-	c.links = make([]link, 2, c.limit+2) // the heads stand first, slot i at i+2
-	c.links[listRecent] = link{prev: listRecent, next: listRecent, list: listRecent}
-	c.links[listProven] = link{prev: listProven, next: listProven, list: listProven}
+	c.links = make([]chain, 2, c.limit+2) // the heads stand first, slot i at i+2
+	c.links[listRecent] = chain{prev: listRecent, next: listRecent, list: listRecent}
+	c.links[listProven] = chain{prev: listProven, next: listProven, list: listProven}
 	c.where = map[uint64]int32{}
 	c.count = [2]int{}
 }
@@ -96,7 +96,7 @@ func (c *cache) take() int32 {
 			c.chunks = append(c.chunks, make([]byte, chunkSlots*block.Size))
 		}
 		c.keys = append(c.keys, 0)
-		c.links = append(c.links, link{})
+		c.links = append(c.links, chain{})
 		return int32(n)
 	}
 	list := int32(listRecent)
@@ -123,7 +123,7 @@ func (c *cache) touch(slot int32) {
 func (c *cache) insert(slot int32, list int8) {
 	head, at := int32(list), slot+2
 	first := c.links[head].next
-	c.links[at] = link{prev: head, next: first, list: list}
+	c.links[at] = chain{prev: head, next: first, list: list}
 	c.links[head].next, c.links[first].prev = at, at
 	c.count[list]++
 }

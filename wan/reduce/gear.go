@@ -50,7 +50,7 @@ func (e *Encoder) Offered(bytes int64) {
 	if e.red != nil && e.red.slots == slots {
 		return
 	}
-	r := &reducing{reducer: newReducer(slots, e.opt.Delta, e.opt.Dedupe), slots: slots, begins: true, hash: blake3.New()}
+	r := &reducing{reducer: newReducer(min(bytes, e.opt.Cache), slots, e.opt.Delta, e.opt.Dedupe), slots: slots, begins: true, hash: blake3.New()}
 	r.stream.level = e.gear.Level
 	e.red = r
 }

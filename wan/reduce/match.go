@@ -35,7 +35,8 @@ type matcher struct {
 	slot    int32 // used last, as the expander has it
 	barren  int   // cells in a row for which nothing was found
 	skipped int
-	tokens  []byte // of the cell at work
+	head    byte   // of the cell at work
+	tokens  []byte // likewise
 	lits    []byte
 	used    []int32 // slots of its tokens, in their order
 }
@@ -60,45 +61,82 @@ func (m *matcher) reset() {
 	m.slot, m.barren, m.skipped = 0, 0, 0
 }
 
-// find fills tokens and lits with what makes a cell, given its own slot or -1. It reports whether that is worth it, against the
-// cell's literal bytes.
-func (m *matcher) find(c *cell, own int32) bool {
+// find fills tokens and lits with what makes a cell, given its own slot or -1, and a sketch of the block as the receiver's disk has
+// it or nil. It reports whether that is worth it, against the cell's literal bytes.
+func (m *matcher) find(c *cell, own int32, disk *sketch) bool {
 	m.tokens, m.lits, m.places, m.used = m.tokens[:0], m.lits[:0], m.places[:0], m.used[:0]
 	var base []byte
-	if own >= 0 {
+	m.head = opFree
+	switch {
+	case own >= 0:
 		base = m.cache.content(own)[c.at : c.at+len(c.data)]
+		m.head = opPatch
 		m.gap(c.data, base)
-		if len(m.lits) <= fewBytes {
-			m.barren = 0
-			return true
-		}
+	case disk != nil:
+		m.head = opPatchDisk
+		m.unchanged(c.data, disk)
+	default:
+		m.literal(c.data)
+	}
+	few := len(c.data) - len(c.data)/16
+	before := len(m.tokens) + len(m.lits)
+	if len(m.lits) <= fewBytes && before <= few || disk != nil && before <= few/2 {
+		m.barren = 0
+		return true
 	}
 	if m.barren >= hopelessCells {
 		if m.skipped++; m.skipped%sampleEvery != 0 {
-			return false
+			return before <= few
 		}
 	}
+	return m.search(c, base, disk, before, few)
+}
+
+// search looks further than the block itself, and takes what takes fewer bytes.
+func (m *matcher) search(c *cell, base []byte, disk *sketch, before, few int) bool {
+	slot, head := m.slot, m.head
 	m.anchor(c.data)
-	slot := m.slot
-	plain := len(m.tokens) + len(m.lits)
 	m.tokens, m.lits = m.tokens[:0], m.lits[:0]
+	if disk != nil {
+		m.head = opFree
+	}
 	m.parse(c, base)
-	if base == nil {
-		plain = len(c.data)
-	}
-	switch n := len(m.tokens) + len(m.lits); {
-	case n < plain && n < len(c.data)-len(c.data)/16:
+	n := len(m.tokens) + len(m.lits)
+	if n < before && n <= few {
 		m.barren = 0
 		return true
-	case base != nil && plain < len(c.data)-len(c.data)/16:
-		m.slot, m.tokens, m.lits, m.used = slot, m.tokens[:0], m.lits[:0], m.used[:0]
+	}
+	m.slot, m.head, m.tokens, m.lits, m.used = slot, head, m.tokens[:0], m.lits[:0], m.used[:0]
+	if before > few {
+		m.barren++
+		return false
+	}
+	m.barren = 0
+	if disk != nil {
+		m.unchanged(c.data, disk)
+	} else {
 		m.gap(c.data, base)
-		m.barren = 0
-		return true
 	}
-	m.slot = slot
-	m.barren++
-	return false
+	return true
+}
+
+// unchanged makes tokens of the pieces that a sketch says have not changed, and literal bytes.
+func (m *matcher) unchanged(data []byte, s *sketch) {
+	lit := 0
+	for i := 0; i < len(s.pieces); {
+		from := i
+		for i < len(s.pieces) && s.pieces[i] == pieceSum(data[i*pieceSize:(i+1)*pieceSize]) {
+			i++
+		}
+		if i == from {
+			i++
+			continue
+		}
+		m.literal(data[lit : from*pieceSize])
+		m.tokens = binary.AppendUvarint(m.tokens, uint64((i-from)*pieceSize)<<opBits|tokBase)
+		lit = i * pieceSize
+	}
+	m.literal(data[lit:])
 }
 
 // anchor fills places with the anchors of a cell.

@@ -13,7 +13,8 @@ import (
 //
 //	opLiteral  the rest of the head + 1 cells are literal bytes
 //	opPatch    tokens follow, until the cell is full; the base is the block itself as the cache has it
-//	opFree     the same without a base
+//	opFree     the same without a base; or, where the rest of the head is 1, the base is the whole block as the receiver's disk
+//	           has it
 //	opDisk     the rest of the head + 1 whole cells are blocks as the receiver's disk has them; a varint follows: bit 0
 //	           says that a byte with the volume comes behind it (else it is the cell's own), the rest is the distance in
 //	           blocks from the first cell, signed
@@ -30,6 +31,8 @@ const (
 	opPatch   = 1
 	opFree    = 2
 	opDisk    = 3
+
+	opPatchDisk = opFree | 1<<opBits
 
 	tokBase    = 0
 	tokLiteral = 1
@@ -56,7 +59,8 @@ type expander struct {
 	disks Blocks // nil: there are none to refer to
 
 	ops, lits []byte
-	slot      int32  // used last
+	slot      int32 // used last
+	base      [block.Size]byte
 	literals  uint64 // cells still to come of a run of literal ones
 }
 
@@ -100,11 +104,17 @@ func (x *expander) cell(c *cell, rest []byte) (more int, err error) {
 	case opDisk:
 		return x.disk(c, count, rest)
 	}
-	if count != 0 {
-		return 0, fmt.Errorf("operation %#x", head)
-	}
-	if head&opMask == opFree {
+	switch head {
+	case opFree:
 		return 0, x.tokens(c, nil)
+	case opPatchDisk:
+		if err := x.read(uint16(uint8(c.key)), c.key>>8, x.base[:]); err != nil {
+			return 0, err
+		}
+		return 0, x.tokens(c, x.base[:])
+	case opPatch:
+	default:
+		return 0, fmt.Errorf("operation %#x", head)
 	}
 	own := x.cache.find(c.key)
 	if own < 0 {
@@ -189,13 +199,19 @@ func (x *expander) disk(c *cell, more uint64, to []byte) (int, error) {
 		return 0, fmt.Errorf("a reference for %d blocks", more+1)
 	case src < 0 || src > maxBlock:
 		return 0, fmt.Errorf("a reference to block %d", src)
-	case x.disks == nil:
-		return 0, errors.New("a reference where there is no disk")
 	}
-	if err := x.disks.ReadBlocks(volume, uint64(src), to[:(int(more)+1)*block.Size]); err != nil {
-		return 0, fmt.Errorf("a reference to %d blocks from %d: %w", more+1, src, err)
+	return int(more), x.read(volume, uint64(src), to[:(int(more)+1)*block.Size])
+}
+
+// read takes whole blocks from a disk.
+func (x *expander) read(volume uint16, blk uint64, to []byte) error {
+	if x.disks == nil {
+		return errors.New("a reference where there is no disk")
 	}
-	return int(more), nil
+	if err := x.disks.ReadBlocks(volume, blk, to); err != nil {
+		return fmt.Errorf("a reference to %d blocks from %d: %w", len(to)/block.Size, blk, err)
+	}
+	return nil
 }
 
 func (x *expander) literal(to []byte) error {

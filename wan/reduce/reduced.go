@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/zeebo/blake3"
 
 	"drship/internal/block"
@@ -42,10 +43,10 @@ const (
 // to is not here. It can be asked for again.
 var ErrCache = errors.New("batch builds on what is not here")
 
-// SlotsFor is how many blocks a cache of that many bytes holds, 0 where it is too small to be of use. A quarter of it goes to
-// finding them.
+// SlotsFor is how many blocks a cache of that many bytes holds, 0 where it is too small to be of use. The rest goes to
+// finding them, and to what is known of the receiver's disks.
 func SlotsFor(bytes int64) int {
-	slots := min(bytes/4*3/block.Size, maxSlots)
+	slots := min(bytes/8*3/block.Size, maxSlots)
 	if slots < minSlots {
 		return 0
 	}
@@ -109,8 +110,8 @@ func (r *reducing) reduce(e *Encoder, b *frame.Batch, plain []byte) {
 		if en.kind == block.Write {
 			r.write(en.volume, en.off, plain[at:at+int(en.len)], b.Last.Num, e.applied)
 			at += int(en.len)
-		} else if r.disk != nil {
-			r.disk.touched(block.Range{Off: en.off, Len: en.len}, en.volume)
+		} else {
+			r.disk.cleared(en.volume, block.Range{Off: en.off, Len: en.len})
 		}
 	}
 	r.end()
@@ -118,11 +119,8 @@ func (r *reducing) reduce(e *Encoder, b *frame.Batch, plain []byte) {
 
 // overwritten takes note of a batch that was not reduced.
 func (r *reducing) overwritten(entries []entry) {
-	if r.disk == nil {
-		return
-	}
 	for i := range entries {
-		r.disk.touched(block.Range{Off: entries[i].off, Len: entries[i].len}, entries[i].volume)
+		r.disk.cleared(entries[i].volume, block.Range{Off: entries[i].off, Len: entries[i].len})
 	}
 }
 
@@ -201,6 +199,24 @@ func (d *Decoder) plain(b *frame.Batch, arena []byte) (*frame.Batch, []block.Rec
 	recs, err := d.records(&plain, raw, true)
 	return &plain, recs, err
 }
+
+// Repack makes a plain batch shorter, fast, for the store, where that pays. Its payload then lies in room, which is returned, grown as
+// needed; else room comes back as it was.
+func Repack(b *frame.Batch, room []byte) []byte {
+	if len(b.Payload) < minRepacked {
+		return room
+	}
+	if n := s2.MaxEncodedLen(len(b.Payload)); cap(room) < n {
+		room = make([]byte, n)
+	}
+	if packed := s2.Encode(room[:cap(room)], b.Payload); pays(len(packed), len(b.Payload)) {
+		b.Codec, b.Payload = frame.CodecS2, packed
+	}
+	return room
+}
+
+// minRepacked is what a commit costs anyway, in bytes.
+const minRepacked = 16 << 10
 
 // unpack fills raw with the plain payload.
 func (r *restoring) unpack(b *frame.Batch, raw []byte) ([]byte, error) {

@@ -2,16 +2,16 @@ package reduce
 
 import (
 	"encoding/binary"
-
-	"drship/internal/block"
 )
 
 // reducer turns the data of batches into operations. It is the encoder's half; expander is the decoder's.
 type reducer struct {
 	cache *cache
 	match *matcher // nil where there are no differences
-	disk  *places  // nil where there are no references
-	mute  int      // batches for which no reference to a disk is made
+	disk  *places
+	mute  int // batches for which no reference to a disk is made
+
+	dedupe bool // whole blocks may be references
 
 	misses int // times that the receiver did not have what a batch built on
 
@@ -33,14 +33,11 @@ type reducerStats struct {
 	literal, delta, reference uint64
 }
 
-// newReducer returns a reducer with a cache of so many slots.
-func newReducer(slots int, delta, dedupe bool) *reducer {
-	r := &reducer{cache: newCache(slots)}
+// newReducer returns a reducer that takes so many bytes, with a cache of so many slots among them.
+func newReducer(bytes int64, slots int, delta, dedupe bool) *reducer {
+	r := &reducer{cache: newCache(slots), disk: newPlaces(int(bytes / 2)), dedupe: dedupe}
 	if delta {
 		r.match = newMatcher(r.cache)
-	}
-	if dedupe {
-		r.disk = newPlaces(slots * block.Size / 8 / placeBytes)
 	}
 	return r
 }
@@ -50,9 +47,7 @@ func (r *reducer) reset() {
 	if r.match != nil {
 		r.match.reset()
 	}
-	if r.disk != nil {
-		r.disk.reset()
-	}
+	r.disk.reset()
 }
 
 // begin starts a batch.
@@ -86,47 +81,48 @@ func (r *reducer) end() {
 
 func (r *reducer) cell(c *cell, num, applied uint64) {
 	var sum uint64
-	if r.disk != nil {
-		if sum = r.note(c, num); sum != 0 && r.reference(c, sum, applied) {
+	if c.whole() {
+		sum = contentSum(c.data)
+		if r.dedupe && r.reference(c, sum, applied) {
+			r.disk.wrote(c.key, sum, num, c.data)
 			return
-		}
-		if sum != 0 {
-			defer r.disk.wrote(c.key, sum, num)
 		}
 	}
 	r.endRun()
 	own := r.cache.find(c.key)
-	if r.match == nil || !r.match.find(c, own) {
+	if r.match != nil && r.match.find(c, own, r.onDisk(c, own, applied)) {
+		r.patch(c)
+	} else {
 		r.literals++
 		r.lits = append(r.lits, c.data...)
 		r.stats.literal += uint64(len(c.data))
-	} else {
-		r.patch(c, own)
 	}
 	slot := r.cache.put(c.key, c.at, c.data)
 	if slot >= 0 && r.match != nil {
 		r.match.note(slot, c)
 	}
-}
-
-// note tells the content of a whole cell, 0 for a part of a block, of which nothing is known from now on.
-func (r *reducer) note(c *cell, _ uint64) uint64 {
 	if c.whole() {
-		return contentSum(c.data)
+		r.disk.wrote(c.key, sum, num, c.data)
+	} else {
+		r.disk.touched(c.key, num, c.at, len(c.data))
 	}
-	if h := r.disk.byKey(c.key); h.key == c.key {
-		h.sum = 0
-	}
-	return 0
 }
 
-func (r *reducer) patch(c *cell, own int32) {
-	r.endLiterals()
-	head := byte(opPatch)
-	if own < 0 {
-		head = opFree
+// onDisk returns the sketch of what the receiver's disk holds in the place of a cell that is not in the cache, nil where that is
+// not known.
+func (r *reducer) onDisk(c *cell, own int32, applied uint64) *sketch {
+	if own >= 0 || r.mute > 0 || !c.whole() {
+		return nil
 	}
-	r.ops = append(append(r.ops, head), r.match.tokens...)
+	if s := r.disk.block(c.key); s != nil && s.num <= applied {
+		return s
+	}
+	return nil
+}
+
+func (r *reducer) patch(c *cell) {
+	r.endLiterals()
+	r.ops = append(append(r.ops, r.match.head), r.match.tokens...)
 	r.lits = append(r.lits, r.match.lits...)
 	for _, slot := range r.match.used {
 		r.cache.touch(slot)
@@ -149,7 +145,6 @@ func (r *reducer) reference(c *cell, sum, applied uint64) bool {
 	r.run.cells++
 	r.stats.reference += uint64(len(c.data))
 	r.cache.put(c.key, c.at, c.data)
-	*r.disk.byKey(c.key) = heldContent{key: c.key, sum: sum}
 	return true
 }
 

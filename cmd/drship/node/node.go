@@ -9,6 +9,7 @@
 //	session.go   one session: the loops that read its lanes
 //	handshake.go who is source, who is target
 //	source.go    the source side of a session
+//	packing.go   how the configuration wants batches packed
 //	target.go    the target side of a session
 //	splitbrain.go what happens when the handshake finds more than one truth
 //	fence.go     a peer out of sight: fence-peer, frozen I/O, outdated data

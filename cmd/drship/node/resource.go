@@ -358,7 +358,7 @@ func (r *Resource) senderConfig(a *attachment) sender.Config {
 func (r *Resource) receiverConfig(a *attachment) receiver.Config {
 	alg, _ := digest.Parse(r.digestName())
 	h := hooks{r}
-	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Told: h.Told, Consistent: h.Consistent, Resynced: h.Resynced, StagedOnly: true, Others: r.others(a)}
+	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Told: h.Told, Consistent: h.Consistent, Resynced: h.Resynced, StagedOnly: true, CacheBytes: cacheOffered(r.peers), Others: r.others(a)}
 	for _, p := range r.peers {
 		c.StagedOnly = c.StagedOnly && p.cfg.Net.Protocol != 'B'
 	}

@@ -179,7 +179,7 @@ func (s *session) controlLoop() error {
 		switch m := m.(type) {
 		case *frame.State:
 			err = s.peerState(m)
-		case *frame.Ack, *frame.Resend, *frame.ChunkAck, *frame.QueryReply, *frame.ResyncDone:
+		case *frame.Ack, *frame.Resend, *frame.ChunkAck, *frame.QueryReply, *frame.ResyncDone, *frame.Offer:
 			if src := s.currentSource(); src != nil {
 				err = src.stream.Handle(s.ctx, m)
 			}

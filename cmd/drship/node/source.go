@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"drship/internal/block"
 	"drship/internal/digest"
@@ -11,7 +12,6 @@ import (
 	"drship/internal/state"
 	"drship/sender"
 	"drship/wan/frame"
-	"drship/wan/reduce"
 )
 
 // crashDigest compares what was hot in a crash when the configuration names no csums-alg: nearly all of it is equal.
@@ -61,13 +61,8 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 	if err != nil {
 		return sender.StreamConfig{}, fmt.Errorf("data-integrity-alg: %w", err)
 	}
-	red := reduce.Options{Digest: alg, Level: w.Level, Fold: w.Fold, Codec: frame.CodecZstd}
-	switch w.Compression {
-	case "off":
-		red.Codec = frame.CodecRaw
-	case "s2":
-		red.Codec = frame.CodecS2
-	}
+	red, effort := packing(w)
+	red.Digest = alg
 	csums := digest.None
 	if net.CsumsAlg != "" {
 		if csums, err = digest.Parse(net.CsumsAlg); err != nil {
@@ -86,7 +81,8 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 		csums = digest.None
 	}
 	return sender.StreamConfig{
-		Link: s.link, Protocol: net.Protocol, Reduce: red, Csums: csums, AheadDwell: r.node.env.AheadDwell,
+		Link: s.link, Protocol: net.Protocol, Reduce: red, Effort: effort, Csums: csums, AheadDwell: r.node.env.AheadDwell,
+		RTT:       func() time.Duration { return s.link.Stats().RTT },
 		Pace:      func() ship.Pace { return r.pace(s) },
 		ChasePace: func() ship.Pace { return r.chasePace(s) },
 		LineRate:  func() int64 { return r.lineRate(s) },
