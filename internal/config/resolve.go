@@ -88,6 +88,9 @@ func pluginLevel(s string) int {
 
 // fromProxy gives the WAN settings that a DRBD Proxy plugin stands for, where wan says nothing itself.
 func fromProxy(w *WAN, x Proxy) {
+	if x.MemLimit > 0 && !w.Set.Has("cache-size") {
+		w.CacheSize = min(w.CacheSize, x.MemLimit) // what a proxy buffers is in the journal here: a large one asks for no more
+	}
 	if x.Plugin == "" || w.Set.Has("compression") {
 		return
 	}

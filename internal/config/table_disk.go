@@ -82,17 +82,17 @@ func journalOptions() []Option {
 func wanOptions() []Option {
 	return []Option{
 		enum("wan", "compression", "auto", "drship", "zstd", "s2", "off", "auto").to(func(v *sections) any { return &v.WAN.Compression }).
-			does("how batches are compressed; raw where it does not pay"),
+			does("how batches are compressed; raw where it does not pay; auto: by what is scarcer, line or processor; delta and dedupe work with auto and zstd"),
 		number("wan", "level", "0", 0, 22, '1', "", "drship").to(func(v *sections) any { return &v.WAN.Level }).
 			does("level of zstd; 0: chosen at run time"),
 		yesNoOption("wan", "fold", "yes", "drship").to(func(v *sections) any { return &v.WAN.Fold }).
 			does("inside a batch the last write to a byte wins"),
 		yesNoOption("wan", "delta", "yes", "drship").to(func(v *sections) any { return &v.WAN.Delta }).
-			later("a block that overwrites one sent lately travels as the difference"),
+			does("a block that overwrites one sent lately travels as the difference"),
 		yesNoOption("wan", "dedupe", "yes", "drship").to(func(v *sections) any { return &v.WAN.Dedupe }).
-			later("a block that the receiver has already travels as its digest"),
+			does("a block that the receiver has already travels as the place where it has it; a digest proves it"),
 		number("wan", "cache-size", "64M", 0, 4<<30, '1', "bytes", "drship").to(func(v *sections) any { return &v.WAN.CacheSize }).
-			later("recent blocks that both ends keep for delta"),
+			does("memory for recent blocks and for what is known of the receiver's disk, at each end; the smaller one counts; below 11M: none"),
 		number("wan", "link-rate", "0", 0, maxRateKiB, 'k', "KiB/s", "drship").to(func(v *sections) any { return &v.WAN.LinkRate }).
 			does("ceiling of everything sent on the link, in bytes and not bits a second; 0: none"),
 		enum("wan", "fec", "auto", "drship", "auto", "on", "off").to(func(v *sections) any { return &v.WAN.FEC }).
@@ -110,13 +110,13 @@ func wanOptions() []Option {
 }
 
 func proxyOptions() []Option {
-	ram := "drship needs no proxy: the journal on disk takes the place of its memory; see journal { max-size … }"
 	plugins := func(name string, note string) Option {
 		o := Option{Section: "plugin", Name: name, Kind: Text, In: "8.3 8.4 9", check: checkPlugin}
 		return o.does(note)
 	}
 	return []Option{
-		number("proxy", "memlimit", "", 0, 1<<50, '1', "bytes", "8.3 8.4 9").to(func(v *sections) any { return &v.Proxy.MemLimit }).inert(ram),
+		number("proxy", "memlimit", "", 0, 1<<50, '1', "bytes", "8.3 8.4 9").to(func(v *sections) any { return &v.Proxy.MemLimit }).
+			does("wan cache-size is not larger, where wan says nothing itself; what a proxy buffers is in the journal on disk"),
 		number("proxy", "read-loops", "", 0, 1<<20, '1', "", "8.3 8.4").inert("drship needs no proxy"),
 		number("proxy", "bwlimit", "", 0, 1<<50, '1', "bytes", "8.3 8.4 9").inert("LINBIT advises against it; use wan { link-rate … }"),
 		number("proxy", "sndbuf-size", "0", 0, 1<<30, '1', "bytes", "8.4 9").inert("drship needs no proxy"),

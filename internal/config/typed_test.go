@@ -168,17 +168,19 @@ func TestProxyBecomesWAN(t *testing.T) {
 	for _, c := range []struct {
 		section, compression string
 		level                int
+		cache                int64
 	}{
-		{"proxy { memlimit 100M; plugin { zstd level 7; } }", "zstd", 7},
-		{"proxy { plugin { lz4; } }", "s2", 0},
-		{"proxy { plugin { lzma contexts 2; } }", "zstd", 19},
-		{"proxy { plugin { zlib level 9; } }", "zstd", 9},
-		{"proxy { memlimit 1G; }", "auto", 0},
-		{"proxy { plugin { lzma; } } wan { compression off; }", "off", 0},
+		{"proxy { memlimit 100M; plugin { zstd level 7; } }", "zstd", 7, 64 << 20},
+		{"proxy { plugin { lz4; } }", "s2", 0, 64 << 20},
+		{"proxy { plugin { lzma contexts 2; } }", "zstd", 19, 64 << 20},
+		{"proxy { plugin { zlib level 9; } }", "zstd", 9, 64 << 20},
+		{"proxy { memlimit 32M; }", "auto", 0, 32 << 20},
+		{"proxy { memlimit 32M; } wan { cache-size 128M; }", "auto", 0, 128 << 20},
+		{"proxy { plugin { lzma; } } wan { compression off; }", "off", 0, 64 << 20},
 	} {
 		r := oneResource(t, "", c.section)
-		if r.WAN.Compression != c.compression || r.WAN.Level != c.level {
-			t.Errorf("%s: %s level %d", c.section, r.WAN.Compression, r.WAN.Level)
+		if r.WAN.Compression != c.compression || r.WAN.Level != c.level || r.WAN.CacheSize != c.cache {
+			t.Errorf("%s: %s level %d, cache of %d bytes", c.section, r.WAN.Compression, r.WAN.Level, r.WAN.CacheSize)
 		}
 	}
 }

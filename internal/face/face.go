@@ -106,12 +106,36 @@ type Peer struct {
 
 	BytesSent, BytesReceived uint64 // on the wire
 	BytesRaw                 uint64 // what BytesSent stands for, before folding and compression
+	Shipped                  Shipped
 	APInFlight, RSInFlight   uint64 // bytes of application and of resync data sent and not acknowledged
 
 	Local, Remote string // addresses, host:port
 	TLS           bool
 	Error         string // what last ended the connection, "" for nothing
 	Passed        []PassedConn
+}
+
+// Shipped is what became of the writes that a session has shipped to a peer, in bytes, stage by stage. All zero where this side
+// ships nothing.
+type Shipped struct {
+	Written uint64 // data of the records
+	Folded  uint64 // left by folding, and without blocks of zeroes
+	Reduced uint64 // left by differences and references, with what says where it goes
+	Packed  uint64 // left by compression
+	Wire    uint64 // in packets of the link: everything sent, resyncs and answers too
+
+	FromCache uint64 // of Folded, taken from recent blocks
+	FromDisk  uint64 // of Folded, taken from the peer's disk
+
+	Effort string // how much is done at the moment: "raw", "fast", "reduce", "more", "most"; "" where the configuration says it
+}
+
+// Ratio is how many bytes written one byte packed stands for, 0 where nothing was shipped.
+func (s *Shipped) Ratio() float64 {
+	if s.Packed == 0 {
+		return 0
+	}
+	return float64(s.Written) / float64(s.Packed)
 }
 
 // PeerVolume is one volume as it stands between this node and a peer.

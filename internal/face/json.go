@@ -98,6 +98,25 @@ type linkJSON struct {
 	WireReceived uint64  `json:"wire-received-bytes"`
 	LastError    string  `json:"last-error"`
 	Connected    bool    `json:"connected"`
+
+	Shipped shippedJSON `json:"shipped"`
+}
+
+// shippedJSON is Shipped under its names, in bytes.
+type shippedJSON struct {
+	Written   uint64 `json:"written-bytes"`
+	Folded    uint64 `json:"folded-bytes"`
+	Reduced   uint64 `json:"reduced-bytes"`
+	Packed    uint64 `json:"packed-bytes"`
+	Wire      uint64 `json:"wire-bytes"`
+	FromCache uint64 `json:"from-cache-bytes"`
+	FromDisk  uint64 `json:"from-disk-bytes"`
+	Effort    string `json:"effort"`
+}
+
+func newShippedJSON(s *Shipped) shippedJSON {
+	return shippedJSON{Written: s.Written, Folded: s.Folded, Reduced: s.Reduced, Packed: s.Packed, Wire: s.Wire,
+		FromCache: s.FromCache, FromDisk: s.FromDisk, Effort: s.Effort}
 }
 
 type pathJSON struct {
@@ -206,7 +225,7 @@ func newConnectionJSON(r *Resource, p *Peer) connectionJSON {
 		APInFlight: p.APInFlight / kib, RSInFlight: p.RSInFlight / kib, Paths: []pathJSON{}, PeerDevices: []peerDeviceJSON{},
 		Ours: linkJSON{
 			Conn: p.Conn.String(), LagMS: milliseconds(p.LagTime), LagBytes: p.LagBytes, RTTMS: milliseconds(p.RTT),
-			WireSent: p.BytesSent, WireSentRaw: p.BytesRaw, WireReceived: p.BytesReceived, LastError: p.Error, Connected: connected(p),
+			WireSent: p.BytesSent, WireSentRaw: p.BytesRaw, WireReceived: p.BytesReceived, LastError: p.Error, Connected: connected(p), Shipped: newShippedJSON(&p.Shipped),
 		},
 	}
 	if p.Protocol != 0 {

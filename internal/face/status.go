@@ -236,10 +236,29 @@ func (s *statusWriter) link(p *Peer) {
 	if s.column > 0 {
 		s.end()
 	}
+	if (s.o.Verbose || s.o.Statistics) && connected(p) && p.Shipped.Written > 0 {
+		s.shipped(&p.Shipped)
+	}
 	if p.Error != "" && !connected(p) {
 		s.put(6, "error:%q", p.Error)
 		s.end()
 	}
+}
+
+// shipped is our line for what became of the writes on their way to a peer.
+func (s *statusWriter) shipped(b *Shipped) {
+	for _, f := range []struct {
+		key string
+		n   uint64
+	}{{"shipped-written", b.Written}, {"folded", b.Folded}, {"reduced", b.Reduced}, {"packed", b.Packed}, {"wire", b.Wire},
+		{"from-cache", b.FromCache}, {"from-disk", b.FromDisk}} {
+		s.put(6, "%s:%s", f.key, strings.ReplaceAll(Bytes(int64(f.n)), " ", ""))
+	}
+	s.put(6, "ratio:%.1f", b.Ratio())
+	if b.Effort != "" {
+		s.put(6, "effort:%s", b.Effort)
+	}
+	s.end()
 }
 
 func (s *statusWriter) peerVolume(r *Resource, p *Peer, v *PeerVolume) {

@@ -190,6 +190,7 @@ func (r *Resource) peerFace(a *attachment, p *peer) face.Peer {
 		f.RTT, f.BytesSent, f.BytesReceived = st.RTT, st.WireSent, st.WireReceived
 		if src := p.session.source; src != nil {
 			f.BytesRaw = src.stream.Stats().BytesRaw.Load() + src.stream.Stats().ResyncBytes.Load()
+			f.Shipped = shipped(src.stream, st.WireSent)
 		}
 	}
 	var gp *sender.Peer
@@ -201,6 +202,17 @@ func (r *Resource) peerFace(a *attachment, p *peer) face.Peer {
 	}
 	for i, vc := range r.host.Volumes {
 		f.Volumes = append(f.Volumes, r.peerVolumeFace(p, gp, i, vc.Number, repl))
+	}
+	return f
+}
+
+// shipped counts what became of the writes that a stream has shipped.
+func shipped(s *sender.Stream, wire uint64) face.Shipped {
+	st := s.Stats()
+	f := face.Shipped{Written: st.BytesRaw.Load(), Folded: st.BytesFolded.Load(), Reduced: st.BytesReduced.Load(), Packed: st.BytesPacked.Load(),
+		Wire: wire, FromCache: st.BytesDelta.Load(), FromDisk: st.BytesReferred.Load()}
+	if effort, chosen := s.Effort(); chosen {
+		f.Effort = effort.String()
 	}
 	return f
 }
