@@ -21,7 +21,7 @@ TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
 PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan ./bench/wan/tun
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim soak mutate flaps fuzz bench kernel release reproducible deps clean
+.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim soak mutate flaps fuzz bench bench-bytes kernel release reproducible deps clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -86,6 +86,9 @@ bench-wan: build ## goodput, recovery and lag over bad lines beside TCP and QUIC
 
 kernel: ## drship device under a Debian kernel with its nbd module, in qemu (qemu-system-x86, busybox-static, cpio needed)
 	bench/kernel/run
+
+bench-bytes: build ## bytes on the wire for recorded writes (pgbench, packages, a source tree, noise), beside zstd; TRACES=DIR keeps the traces
+	$(GO) run ./bench/bytes -binary $(BIN)/drship -dir '$(TRACES)'
 
 deps: ## the Debian packages that the tests use, if root
 	@.ci/deps

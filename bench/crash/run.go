@@ -41,9 +41,13 @@ func newRun(s settings, dir string, seed uint64) (*run, error) {
 	if r.rng.IntN(3) == 0 {
 		sizes = append(sizes, volumeSize)
 	}
+	var wan []string
+	if seed%2 == 1 { // differences and references, which a line as near as this one would not get by itself
+		wan = []string{"compression zstd"}
+	}
 	p, err := pair.New(pair.Options{
 		Binary: s.binary, Dir: dir, Sizes: sizes, Protocol: r.proto,
-		Net: pair.QuickTiming(),
+		Net: pair.QuickTiming(), WAN: wan,
 	})
 	if err != nil {
 		return nil, err

@@ -128,7 +128,11 @@ func (r *reducer) patch(c *cell) {
 		r.cache.touch(slot)
 	}
 	r.stats.literal += uint64(len(r.match.lits))
-	r.stats.delta += uint64(len(c.data) - len(r.match.lits))
+	if taken := uint64(len(c.data) - len(r.match.lits)); r.match.head == opPatchDisk {
+		r.stats.reference += taken
+	} else {
+		r.stats.delta += taken
+	}
 }
 
 // reference sends a cell as the place where the receiver has its content, where that is known.
