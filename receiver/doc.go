@@ -4,7 +4,8 @@
 //
 //  1. Handle: room is taken in the queue; a sender that is too fast waits here.
 //  2. check: a batch must follow the received mark and its digests must match, or everything behind that mark is
-//     asked for again; chunks must match their digest. What passes is received (protocol B).
+//     asked for again; chunks must match their digest. What passes is received (protocol B). A batch that builds on earlier
+//     ones or on the disks is replaced here by the plain one that it stands for: what is stored stands alone.
 //  3. stage: all batches that have gathered go into the store with one sync, as they came. They are staged (protocol C).
 //  4. apply: batches and chunks are written to the disks in stream order; before that, while a resync that keeps a way
 //     back runs, the old content of every block that is overwritten for the first time is made durable.

@@ -14,7 +14,7 @@ func TestRandomRuns(t *testing.T) {
 	if testing.Short() {
 		seeds = 20
 	}
-	var total struct{ resends, finished, rollbacks, verified, spilled, crashes int }
+	var total struct{ resends, finished, rollbacks, verified, spilled, crashes, reduced int }
 	for seed := range uint64(seeds) {
 		ok := t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			w := newWorld(t, seed)
@@ -28,6 +28,7 @@ func TestRandomRuns(t *testing.T) {
 			total.rollbacks += w.rollbacks
 			total.verified += w.verified
 			total.crashes += w.crashes
+			total.reduced += w.reduced
 			total.spilled += w.spilled + int(w.target.Stats().Spilled)
 		})
 		if !ok {
@@ -35,7 +36,7 @@ func TestRandomRuns(t *testing.T) {
 		}
 	}
 	t.Logf("%+v", total)
-	if total.resends == 0 || total.finished == 0 || total.rollbacks == 0 || total.verified == 0 || total.spilled == 0 {
+	if total.resends == 0 || total.finished == 0 || total.rollbacks == 0 || total.verified == 0 || total.spilled == 0 || total.reduced == 0 {
 		t.Errorf("the runs did not reach everything: %+v", total)
 	}
 }

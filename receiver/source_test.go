@@ -7,6 +7,7 @@ import (
 	"drship/internal/block"
 	"drship/internal/digest"
 	"drship/wan/frame"
+	"drship/wan/reduce"
 )
 
 // The half of the world that plays the source.
@@ -61,8 +62,12 @@ func (w *world) sendBatch(faults bool) {
 		return
 	}
 	recs := w.recs[w.sent : w.sent+n]
+	w.enc.Applied(w.acked.Applied.Num)
 	b, err := w.enc.Batch(w.seq(w.sent), recs, nil)
 	w.must(err)
+	if b.Codec == frame.CodecReduced {
+		w.reduced++
+	}
 	w.sent += n
 	if faults {
 		switch w.rnd.IntN(12) {
@@ -227,8 +232,12 @@ func (w *world) answer(m frame.Message) {
 			w.t.Fatalf("marks went back: %+v, then %+v", w.acked, now)
 		}
 		w.acked = now
+	case *frame.Offer:
+		w.enc.Offered(int64(m.Cache))
+		w.must(w.enc.SetGear(reduce.Gear{Codec: frame.CodecZstd, Level: 1, Reduce: true}))
 	case *frame.Resend:
 		w.resends++
+		w.enc.Forget()
 		if at := w.index(m.From); at >= w.from { // else it is from before the stream was started anew
 			w.sent, w.lost = at, false
 		}

@@ -21,6 +21,7 @@ const (
 	volumeCount = 2
 	volumeSize  = 256<<10 + 512 // the last block is short
 	volumeUnits = volumeSize / 512
+	cacheSize   = 11 << 20 // the least that is of use
 	waitLimit   = 20 * time.Second
 )
 
@@ -61,12 +62,13 @@ type world struct {
 	verifies map[uint64]verify
 	from     int // where the stream was started
 	nextID   uint64
-	enc      *reduce.Encoder
-	acked    Marks // the latest
+	packing  reduce.Options
+	enc      *reduce.Encoder // of the session
+	acked    Marks           // the latest
 	resends  int
 	verified int
 
-	rollbacks, crashes, spilled int
+	rollbacks, crashes, spilled, reduced int
 }
 
 // testLink collects what the target says.
@@ -181,14 +183,10 @@ func (h *testHooks) HistoryFull(error) {
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 0x7265))
-	enc, err := reduce.NewEncoder(reduce.Options{
-		Codec: frame.Codec(rnd.IntN(2)), Digest: digest.CRC32C, Fold: rnd.IntN(2) == 0,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	packing := reduce.Options{Codec: frame.Codec(rnd.IntN(2)), Digest: digest.CRC32C, Fold: rnd.IntN(2) == 0}
+	packing.Delta, packing.Dedupe, packing.Cache = seed%3 > 0, seed%3 > 0, cacheSize
 	w := &world{
-		t: t, rnd: rnd, store: newTestStore(t), enc: enc, epoch: 1,
+		t: t, rnd: rnd, store: newTestStore(t), packing: packing, epoch: 1,
 		dirty: make(map[int]bool), base: make([]byte, volumeCount*volumeSize),
 	}
 	for i := 0; i < len(w.base); i += 512 {
@@ -232,7 +230,7 @@ func (w *world) boot() {
 	hooks := &testHooks{w: w, life: w.life}
 	c := Config{
 		Hooks: hooks, Logger: slog.New(slog.DiscardHandler), Digest: digest.CRC32C,
-		MaxQueueBytes: 32<<10 + w.rnd.Int64N(128<<10), StreamStarted: hooks.StreamStarted,
+		MaxQueueBytes: 32<<10 + w.rnd.Int64N(128<<10), StreamStarted: hooks.StreamStarted, CacheBytes: cacheSize,
 		Consistent: func() bool { return !w.inconsistent },
 	}
 	for v, d := range w.disks {
@@ -319,6 +317,9 @@ func (w *world) same(when string, got, want []byte) {
 func (w *world) connect() {
 	w.link = &testLink{w: w, wake: make(chan struct{}, 1)}
 	w.run = w.target.Start(w.t.Context(), w.link)
+	var err error
+	w.enc, err = reduce.NewEncoder(w.packing)
+	w.must(err)
 	w.chunks, w.queries, w.verifies, w.ended = make(map[uint64][]int), make(map[uint64][]int), make(map[uint64]verify), false
 	staged := w.target.Marks().Staged
 	w.acked = Marks{}
