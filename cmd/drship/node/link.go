@@ -32,6 +32,10 @@ type linkFace struct {
 	Ratio     float64 `json:"ratio"` // bytes written to bytes shipped; 0 where nothing was shipped
 	Records   uint64  `json:"bytes-records"`
 	Packed    uint64  `json:"bytes-records-packed"`
+	Folded    uint64  `json:"bytes-records-folded"`     // left by folding
+	Reduced   uint64  `json:"bytes-records-reduced"`    // left by differences and references
+	Cache     uint64  `json:"bytes-records-from-cache"` // of those folded, taken from recent blocks
+	Disk      uint64  `json:"bytes-records-from-disk"`  // of those folded, taken from the peer's disk
 	Resync    uint64  `json:"bytes-resync"`
 	ResyncPkd uint64  `json:"bytes-resync-packed"`
 	Data      uint64  `json:"bytes-data-lane"`
@@ -62,6 +66,11 @@ func (r *Resource) linkFace(p *peer) linkFace {
 	if src := s.currentSource(); src != nil {
 		c := src.stream.Stats()
 		f.Records, f.Packed = c.BytesRaw.Load(), c.BytesPacked.Load()
+		by := shipped(src.stream, st.WireSent)
+		f.Folded, f.Reduced, f.Cache, f.Disk = by.Folded, by.Reduced, by.FromCache, by.FromDisk
+		if by.Effort != "" {
+			f.Level += ", effort " + by.Effort
+		}
 		f.Resync, f.ResyncPkd = c.ResyncBytes.Load(), c.ResyncPacked.Load()
 		if packed := f.Packed + f.ResyncPkd; packed > 0 {
 			f.Ratio = float64(f.Records+f.Resync) / float64(packed)
@@ -105,6 +114,8 @@ func (f *linkFace) lines() []string {
 	if f.Ratio > 0 {
 		out = append(out, fmt.Sprintf("  ratio           %.2f written to one shipped", f.Ratio),
 			fmt.Sprintf("  records         %s, shipped as %s", bytesText(f.Records), bytesText(f.Packed)),
+			fmt.Sprintf("  of these        folded to %s, by differences and references to %s (%s from recent blocks, %s from the peer's disk)",
+				bytesText(f.Folded), bytesText(f.Reduced), bytesText(f.Cache), bytesText(f.Disk)),
 			fmt.Sprintf("  resync          %s, shipped as %s", bytesText(f.Resync), bytesText(f.ResyncPkd)))
 	}
 	return append(out,
