@@ -29,6 +29,7 @@
 //	console.go   commands that change a line while it runs
 //	bench.go     the verb bench: which subjects, which cells
 //	cell.go      lines that are measured
+//	meter.go     the rate at which a pair stages
 //	subject.go   what is measured; iperf.go TCP, quic.go a QUIC connection, ours.go a pair
 //	goodput.go   tables of goodput
 //	recovery.go  what comes out of a line behind a cut

@@ -141,7 +141,7 @@ func (s *ours) carry(ctx context.Context, warm, span time.Duration) (float64, er
 		}
 		if since >= span && (m.steps >= 2 || since >= span*stretch) {
 			arrived, err := s.ask(ctx, 1)
-			return m.rate(arrived.BytesReceived), errors.Join(err, stop(cancel, done))
+			return m.rate(time.Now(), arrived.BytesReceived), errors.Join(err, stop(cancel, done))
 		}
 	}
 }
@@ -164,43 +164,8 @@ func (s *ours) observe(ctx context.Context, l *load, m *meter, counts bool) erro
 		}
 		m.begin, m.arrived = time.Now(), arrived.BytesReceived
 	}
-	m.step(time.Now(), written-peer.LagBytes, l.begun.Load()-written)
+	m.sample(time.Now(), written-peer.LagBytes, l.begun.Load()-written)
 	return nil
-}
-
-// meter finds the rate at which a peer stages. It does so a batch at a time, so the rate is taken between ends of batches.
-type meter struct {
-	begin   time.Time
-	arrived uint64 // bytes that had reached the peer at begin
-
-	steps            int
-	first, last      time.Time // when something was first and last seen to be staged
-	origin, low, top int64     // bytes staged at begin, at first and at last
-}
-
-// step tells that bytes of all that was written are staged, give or take what is being written just now. Where that is too
-// much to know more than before, the meter waits for a better moment.
-func (m *meter) step(now time.Time, bytes, unsure int64) {
-	const precise = 100
-	switch {
-	case m.last.IsZero():
-		if unsure == 0 {
-			m.origin, m.top, m.last = bytes, bytes, now
-		}
-	case bytes > m.top && unsure*precise <= bytes-m.origin:
-		if m.steps++; m.steps == 1 {
-			m.first, m.low = now, bytes
-		}
-		m.last, m.top = now, bytes
-	}
-}
-
-// rate is in bits a second.
-func (m *meter) rate(arrived uint64) float64 {
-	if m.steps >= 2 {
-		return float64(m.top-m.low) * 8 / m.last.Sub(m.first).Seconds()
-	}
-	return float64(arrived-m.arrived) * 8 / time.Since(m.begin).Seconds()
 }
 
 func stop(cancel context.CancelFunc, done <-chan error) error {

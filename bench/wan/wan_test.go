@@ -61,20 +61,35 @@ func TestParseScript(t *testing.T) {
 	}
 }
 
+// TestMeter stages batches at a known rate, some of them late, and looks at a peer that has had no batch yet.
 func TestMeter(t *testing.T) {
+	const batch, every = 1_000_000, 700 * time.Millisecond // 11.4 Mbit/s
+	const want = float64(batch) * 8 / 0.7
 	begin := time.Unix(0, 0)
-	at := func(ms int) time.Time { return begin.Add(time.Duration(ms) * time.Millisecond) }
-	var m meter
-	m.begin = begin
-	m.step(at(0), 1000, 50) // too unsure to begin with
-	m.step(at(100), 1000, 0)
-	m.step(at(200), 1000, 0)
-	m.step(at(300), 2000, 50) // unsure: waits
-	m.step(at(400), 2000, 5)  // a batch ended
-	m.step(at(900), 4000, 0)  // another
-	m.step(at(1000), 4000, 0)
-	if got := m.rate(0); m.steps != 2 || got != 2000*8/0.5 {
-		t.Errorf("%d steps, %v bit/s", m.steps, got)
+	for _, c := range []struct {
+		span time.Duration
+		late func(i int64) time.Duration
+	}{
+		{8 * time.Second, func(int64) time.Duration { return 0 }},
+		{8 * time.Second, func(i int64) time.Duration { return time.Duration(i%3) * 300 * time.Millisecond }}, // three at once
+		{3 * time.Second, func(int64) time.Duration { return 0 }},
+	} {
+		m := meter{begin: begin}
+		for since := time.Duration(0); since < c.span; since += watchPause {
+			n := int64(since / every)
+			for n > 0 && time.Duration(n)*every+c.late(n) > since {
+				n--
+			}
+			m.sample(begin.Add(since), n*batch, since.Milliseconds()%3)
+		}
+		if got := m.rate(begin.Add(c.span), 0); got < 0.95*want || got > 1.05*want {
+			t.Errorf("%v: %.0f bit/s in %d steps, want %.0f", c.span, got, m.steps, want)
+		}
+	}
+	m := meter{begin: begin, arrived: 500}
+	m.sample(begin, 0, 0)
+	if got := m.rate(begin.Add(2*time.Second), 1500); got != 4000 {
+		t.Errorf("without a batch: %v bit/s", got)
 	}
 }
 
