@@ -215,6 +215,7 @@ type Net struct {
 	Fencing              string
 	Transport            string
 	AllowUnauthenticated bool
+	AllowRemoteRead      bool
 	Set                  Set
 }
 

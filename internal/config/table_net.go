@@ -20,7 +20,7 @@ func netOptions() []Option {
 		span("net", "timeout", "60", 1, 600, tenth, "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Net.Timeout }).
 			does("a peer that does not answer a batch within this is unreachable"),
 		number("net", "ko-count", "7", 0, 200, '1', "", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Net.KoCount }).
-			later("a peer that takes longer than ko-count × timeout for one write is dropped; 0 never does"),
+			does("a peer that answers keep-alives, and for ko-count × timeout nothing of what it was sent, is dropped, so that writes which wait for it go on; it is connected again at once; 0: never"),
 		span("net", "connect-int", "10", 1, 120, time.Second, "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Net.ConnectInt }).
 			does("upper bound of the back-off between two attempts to connect, with jitter"),
 		span("net", "ping-int", "10", 1, 120, time.Second, "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Net.PingInt }).
@@ -64,7 +64,8 @@ func netOptions() []Option {
 		enum("net", "transport", "tcp", "9", "tcp", "rdma", "lb-tcp").to(func(v *sections) any { return &v.Net.Transport }).
 			refused("the link is QUIC over UDP; leave transport out"),
 		yesNoOption("net", "load-balance-paths", "no", "9").inert("one path of a connection is used at a time"),
-		yesNoOption("net", "allow-remote-read", "yes", "9").later("no: a node without good data of its own may not read from its peer"),
+		yesNoOption("net", "allow-remote-read", "yes", "9").to(func(v *sections) any { return &v.Net.AllowRemoteRead }).
+			does("no: a Primary whose disk is gone, or not good yet, is not served by its peer"),
 		number("net", "rdma-ctrl-rcvbuf-size", "0", 0, 10<<20, '1', "bytes", "9").inert("there is no RDMA transport"),
 		number("net", "rdma-ctrl-sndbuf-size", "0", 0, 10<<20, '1', "bytes", "9").inert("there is no RDMA transport"),
 		text("net", "_name", "9", nil).inert("a peer is shown under its node name"),

@@ -39,6 +39,7 @@ func (r *Resource) checkLimits(now time.Time) {
 	}
 	for _, p := range r.peers {
 		r.checkLagLocked(p, now)
+		r.checkStallLocked(p, now)
 		r.checkSilenceLocked(p, now)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -135,6 +136,25 @@ func (r *Resource) removeStore(ctx context.Context) error {
 		return fmt.Errorf("remove metadata of %s: %w", r.name, err)
 	}
 	return nil
+}
+
+// markOffline outdates, or invalidates, the data of a resource that is down, as drbdmeta does: only the metadata is told.
+func (r *Resource) markOffline(ctx context.Context, to state.Disk) error {
+	return r.withStore(ctx, func(s *journal.Store) error {
+		meta, err := s.Meta()
+		if err != nil {
+			return err
+		}
+		meta.Volumes = slices.Clone(meta.Volumes)
+		for i := range meta.Volumes {
+			v := &meta.Volumes[i]
+			if to == state.Outdated && v.Disk < state.Outdated {
+				return state.Refused(state.SSLowerThanOutdated, "")
+			}
+			v.Disk = min(v.Disk, to)
+		}
+		return s.SetMeta(meta)
+	})
 }
 
 // verbSetGI writes identifiers and flags, in get-gi's form: CURRENT:BITMAP:HISTORY:HISTORY[:CONSISTENT[:UPTODATE[:PRIMARY…]]].

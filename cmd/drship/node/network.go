@@ -27,6 +27,7 @@ type peer struct {
 	lastErr string
 	known   []state.Disk // by volume: what fencing or an orderly end says of its disks while it is out of sight; nil: nothing
 	alarms  alarms
+	stall   stall
 	explain []string // what the last handshake decided, in words
 	passed  []face.PassedConn
 }

@@ -178,7 +178,7 @@ func (r *Resource) setNetLocked(q *control.Request) error {
 
 // liveNet are the net and wan options that are looked at whenever they matter: a change of them needs no new connection.
 var liveNet = strings.Fields(`after-sb-0pri after-sb-1pri after-sb-2pri always-asbp rr-conflict fencing verify-alg verify-schedule verify-repair verify-rate
-	link-rate rate-schedule lag-limit peer-silent`)
+	ko-count allow-remote-read link-rate rate-schedule lag-limit peer-silent`)
 
 // changeNet lets apply change options of the connections with one peer, or with all. Where the connection was made with what changes, it is
 // made again: the journal holds what is written meanwhile. Called with the token held.

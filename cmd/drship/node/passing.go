@@ -38,7 +38,7 @@ func ending(reason error) state.Conn {
 		return state.Disconnecting
 	case is(errGoneAway, errRenegotiate, wan.ErrNotWanted, wan.ErrReplaced, wan.ErrClosed):
 		return state.TearDown
-	case is(wan.ErrTimeout, context.DeadlineExceeded):
+	case is(errKnockedOut, wan.ErrTimeout, context.DeadlineExceeded):
 		return state.Timeout
 	case is(wan.ErrProtocol):
 		return state.ProtocolError

@@ -24,6 +24,7 @@ func TestEnding(t *testing.T) {
 		{fmt.Errorf("link: %w", wan.ErrPingTimeout), state.NetworkFailure},
 		{errors.New("sendmsg: network is unreachable"), state.NetworkFailure},
 		{fmt.Errorf("%w: no answer", wan.ErrTimeout), state.Timeout},
+		{fmt.Errorf("%w for 42s", errKnockedOut), state.Timeout},
 		{fmt.Errorf("wait for the state of bob: %w", context.DeadlineExceeded), state.Timeout},
 		{fmt.Errorf("%w: message %T has no place behind the handshake", wan.ErrProtocol, 1), state.ProtocolError},
 		{fmt.Errorf("%w: it was restarted", wan.ErrPeerLost), state.BrokenPipe},

@@ -37,6 +37,9 @@ func (r *Resource) servantLocked() *session {
 		return nil
 	}
 	p := r.peers[0]
+	if !p.cfg.Net.AllowRemoteRead {
+		return nil
+	}
 	for _, v := range p.view.Volumes {
 		if state.Disk(v.Disk) != state.UpToDate {
 			return nil

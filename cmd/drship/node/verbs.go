@@ -62,6 +62,9 @@ var verbs = map[string]verb{
 	"wait-connect": verbWaitConnect,
 	"wait-sync":    verbWaitSync,
 	"invalidate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		if !r.isUp() {
+			return nil, r.markOffline(ctx, state.Inconsistent)
+		}
 		return nil, r.invalidate(ctx, true)
 	},
 	"invalidate-remote": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
@@ -116,6 +119,9 @@ var verbs = map[string]verb{
 		return r.applyAL(ctx)
 	},
 	"outdate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		if !r.isUp() {
+			return nil, r.markOffline(ctx, state.Outdated)
+		}
 		return nil, r.Outdate(ctx)
 	},
 	"explain":        verbExplain,
@@ -293,6 +299,9 @@ func verbDisconnect(ctx context.Context, r *Resource, q *control.Request) ([]str
 		return nil, err
 	}
 	defer release()
+	if q.Yes("once") && !r.anyWanted(q.Peer) { // as DRBD has it
+		return nil, state.Refused(state.ErrInvalidRequest, "unknown connection")
+	}
 	if f := r.mayLeave(peerNames(q), q.Yes("force")); f != nil {
 		return nil, f
 	}

@@ -119,6 +119,9 @@ func (c *compat) report(err error) int {
 	if err == nil {
 		return 0
 	}
+	if e, ok := errors.AsType[*control.Error](err); ok && c.program == "drbdsetup" && e.Exit == exitUsage && e.Code == 0 && c.config != nil && c.resource(e.What) == nil {
+		err = notUp(e.What) // drbdsetup knows what runs, not what is configured
+	}
 	if list, ok := errors.AsType[failures](err); ok {
 		worst := 0
 		for _, e := range list {
@@ -157,9 +160,12 @@ func (c *compat) refused(e *control.Error, code int) {
 			subject.What = fmt.Sprint(h.Volumes[0].Minor)
 		}
 	}
+	if c.verb == "disconnect" && e.Code == state.ErrInvalidRequest {
+		subject.What = "??" // the connection that is not there has no name
+	}
 	if e.Exit == exitMetadata {
 		fmt.Fprintln(&b, e.Text) // it names its object itself
-	} else if c.verb == "status" && e.Code == state.ErrResourceUnknown {
+	} else if (c.verb == "status" || c.verb == "show") && e.Code == state.ErrResourceUnknown {
 		fmt.Fprintf(&b, "%s: No such resource\n", e.What)
 	} else {
 		fmt.Fprintln(&b, subject.Error())
@@ -171,7 +177,11 @@ func (c *compat) refused(e *control.Error, code int) {
 	}
 	if r := c.resource(e.What); r != nil && c.program == "drbdadm" {
 		if calls := c.calls(c.verb, r, target{resource: r.Name, volume: control.AnyVolume}); len(calls) > 0 {
-			fmt.Fprintf(&b, "Command '%s' terminated with exit code %d\n", withoutSecret(calls[len(calls)-1]), code)
+			failed := calls[len(calls)-1]
+			if c.verb == "resize" {
+				failed = calls[0]
+			}
+			fmt.Fprintf(&b, "Command '%s' terminated with exit code %d\n", withoutSecret(failed), code)
 		}
 		if c.verb == "create-md" {
 			fmt.Fprintf(&b, "drbdadm create-md %s: exited with code %d\n", r.Name, code)

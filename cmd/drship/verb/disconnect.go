@@ -14,6 +14,7 @@ func (a *app) disconnect() *cobra.Command {
 		example: "  drship disconnect r0\n  drship disconnect r0:bob",
 		flags: func(fs *pflag.FlagSet) {
 			yesNo(fs, "force", "", false, "do not wait for the peer to agree")
+			yesNo(fs, "once", "", false, "refuse where there is no connection, as drbdadm does")
 		},
 	})
 }

@@ -216,7 +216,7 @@ func (a *adm) line(targets []target) []string {
 			line = append(line, "--xml")
 		}
 		return append(line, a.names...)
-	case "connect":
+	case "connect", "disconnect":
 		line = append(line, "--once")
 	case "wait-connect", "wait-sync":
 		line = append(line, a.waitOptions(targets)...)

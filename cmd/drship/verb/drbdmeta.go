@@ -38,12 +38,37 @@ func runDrbdmeta(ctx context.Context, d Deps) int {
 	return c.run(ctx, line...)
 }
 
+// metaUsage is printed where drbdmeta is not told what to do, or asked for help; its exit code is 20 as with the real one.
+const metaUsage = `
+USAGE: drbdmeta [--force] DEVICE FORMAT [FORMAT ARGS...] COMMAND [CMD ARGS...]
+
+FORMATS:
+  v06 minor
+  v07 device index
+  v08 device index
+  v09 device index
+
+COMMANDS:
+  get-gi --node-id {val} 
+  show-gi --node-id {val} 
+  dump-md 
+  apply-al 
+  wipe-md 
+  outdate 
+  invalidate 
+  dstate 
+  check-resize 
+  create-md [--peer-max-bio-size {val}] [--al-stripes {val}] [--al-stripe-size-kB {val}] {max_peers}
+  set-gi --node-id {val} {gi}
+  forget-peer --node-id {val} 
+`
+
 // formatArgs is how many words follow each format's name.
 var formatArgs = map[string]int{"v06": 1, "v07": 2, "v08": 2, "v09": 2}
 
 func (c *compat) metaLine(words []string) ([]string, error) {
 	if len(words) < 2 {
-		return nil, c.usage("\nUSAGE: drbdmeta [--force] DEVICE FORMAT [FORMAT ARGS...] COMMAND [CMD ARGS...]\n")
+		return nil, c.usage("%s", metaUsage)
 	}
 	skip, ok := formatArgs[words[1]]
 	if !ok {
