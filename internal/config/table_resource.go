@@ -119,7 +119,7 @@ func globalOptions() []Option {
 		text("global", "nbd-tls-ca", "drship", checkPath).to(func(v *sections) any { return &v.Global.NBDTLSCA }).
 			does("NBD clients must show a certificate of this authority, PEM"),
 		text("global", "metrics-listen", "drship", checkMetricsListen).to(func(v *sections) any { return &v.Global.MetricsListen }).
-			later("HOST:PORT or unix:PATH of the metrics"),
+			later("HOST:PORT or unix:PATH of the metrics; until then the same figures are in status --json and events2 --statistics"),
 	}
 }
 

@@ -47,7 +47,7 @@ func (a *app) daemon() *cobra.Command {
 		GroupID: groupNode,
 		Short:   "Run this node in the foreground",
 		Long: "Runs the node with its resources until SIGTERM or SIGINT, which stop it in order; a second one ends it at once. SIGHUP reads the " +
-			"configuration again. Logs go to the error output. Under systemd (Type=notify) it says when it is ready and answers the watchdog.",
+			"configuration again: new resources appear, what runs goes on as it was set up until adjust. Logs go to the error output. Under systemd (Type=notify) it says when it is ready and answers the watchdog.",
 		Example: "  drship daemon\n  drship daemon --node alice -c a.conf --state-dir a/state --run-dir a/run --log-level debug",
 		Args:    cobra.NoArgs,
 	}
