@@ -1,7 +1,9 @@
 package splitbrain
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -49,7 +51,45 @@ func TestDetectedAndSolvedByHand(t *testing.T) {
 	w.equal()
 	w.holds(w.bob, 12, "alice")
 	w.holds(w.bob, 14, "alice")
+	w.keptDiscarded()
 	w.ran("bob before-resync-target alice", "bob after-resync-target alice", "alice before-resync-source bob")
+}
+
+// keptDiscarded wants bob's own writes to be kept, and to come out as they were.
+func (w *world) keptDiscarded() {
+	w.Helper()
+	history := func(args ...string) (string, error) {
+		return w.bob.Verb(w.ctx, "history", args...)
+	}
+	listed, err := history("list", pair.Resource)
+	if err != nil || !strings.Contains(listed, "the data of alice replaced") || !strings.Contains(listed, "bytes 81920 to 86016") {
+		w.Fatalf("history list: %v\n%s", err, listed)
+	}
+	image := filepath.Join(w.TempDir(), "lost.img")
+	if out, err := history("export", pair.Resource, "--to", image); err != nil {
+		w.Fatalf("history export: %v\n%s", err, out)
+	}
+	f, err := os.Open(image)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer f.Close()
+	for b, text := range map[int64]string{12: "bob", 13: "bob", 20: "bob"} {
+		got := make([]byte, 4096)
+		if _, err := f.ReadAt(got, b*4096); err != nil || !bytes.Equal(got, content(text)) {
+			w.Errorf("block %d of what was given up holds %.20q, %v", b, got, err)
+		}
+	}
+	if out, err := history("drop", pair.Resource, "no-such-name"); err == nil {
+		w.Errorf("dropped what is not there: %s", out)
+	}
+	name, _, _ := strings.Cut(listed, " ")
+	if out, err := history("drop", pair.Resource, name); err != nil {
+		w.Errorf("drop: %v, %s", err, out)
+	}
+	if listed, _ := history("list", pair.Resource); !strings.Contains(listed, "nothing is kept") {
+		w.Errorf("still there: %s", listed)
+	}
 }
 
 // TestPolicies: each row is a split brain that the after-sb policies solve, and who wins it.

@@ -21,6 +21,7 @@ const metaOwnOrder uint32 = 1
 const (
 	metaPauseSync uint32 = 1 << 1 // pause-sync --keep
 	metaHold      uint32 = 1 << 2 // pause --keep
+	metaGivesUp   uint32 = 1 << 4 // this side is, or was when it crashed, a target that loses what it wrote on its own
 	metaServed    uint32 = 1 << 3 // served a Primary without a disk, and nobody else wrote here since
 )
 

@@ -343,6 +343,12 @@ func (r *Resource) offerBits(ctx context.Context, s *session, d state.Decision) 
 	if err := p.JournalToBitmap(); err != nil {
 		return err
 	}
+	r.mu.Lock()
+	err := r.givesUpLocked(a, p.OutOfSync() > 0 || d.Full && d.SplitBrainSeen)
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	if d.Full {
 		r.becomeReady(s, state.WFBitMapT)
 		return nil

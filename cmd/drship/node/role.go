@@ -193,7 +193,7 @@ func (r *Resource) becomePrimary(a *attachment, force, back bool) (renegotiate b
 	a.meta.Epoch = start.Epoch
 	a.meta.Primary = true
 	a.meta.Flags |= metaOwnOrder
-	a.meta.Flags &^= metaServed
+	a.meta.Flags &^= metaServed | metaGivesUp
 	if force && a.worstDisk() < state.UpToDate {
 		if a.worstDisk() <= state.Inconsistent && !back && len(r.peers) > 1 {
 			// What is here is neither what this nor what that peer has: nothing is known to be equal.

@@ -114,6 +114,7 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 	a.meta.Epoch = max(a.meta.Epoch, m.From.Epoch)
 	if m.Mode == frame.ModeJournal {
 		a.crashed, a.meta.Primary = false, false
+		a.meta.Flags &^= metaGivesUp // by journal nothing is replaced
 	}
 	if err := a.save(); err != nil {
 		return err
@@ -140,6 +141,13 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 	if a == nil || s == nil || len(s.adopt) != len(a.meta.Volumes) {
 		r.mu.Unlock()
 		return errors.New("a resync ended that nobody started")
+	}
+	r.mu.Unlock()
+	r.keepDiscarded(a, s.peer.name)
+	r.mu.Lock()
+	if len(s.adopt) != len(a.meta.Volumes) {
+		r.mu.Unlock()
+		return errors.New("another stream started as a resync ended")
 	}
 	for i := range a.meta.Volumes {
 		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).Adopt(s.adopt[i]))

@@ -241,7 +241,7 @@ func (a *app) commands() []*cobra.Command {
 	return append(a.steps(), []*cobra.Command{
 		a.status(), a.role(), a.cstate(), a.dstate(), a.proc(), a.overview(), a.show(), a.events2(), a.getGI(), a.showGI(), a.explain(), a.link(), a.waitConnect(), a.waitSync(),
 		a.up(), a.down(), a.attach(), a.detach(), a.connect(), a.disconnect(), a.primary(), a.secondary(), a.adjust(), a.suspendIO(), a.resumeIO(),
-		a.createMD(), a.dumpMD(), a.wipeMD(), a.applyAL(), a.setGI(), a.resize(), a.invalidate(), a.invalidateRemote(), a.outdate(), a.verify(), a.diskOptions(), a.peerDeviceOptions(), a.netOptions(), a.resourceOptions(), a.syncer(), a.pauseSync(), a.resumeSync(), a.pause(), a.resume(), a.newCurrentUUID(), a.journal(),
+		a.createMD(), a.dumpMD(), a.wipeMD(), a.applyAL(), a.setGI(), a.resize(), a.invalidate(), a.invalidateRemote(), a.outdate(), a.verify(), a.history(), a.diskOptions(), a.peerDeviceOptions(), a.netOptions(), a.resourceOptions(), a.syncer(), a.pauseSync(), a.resumeSync(), a.pause(), a.resume(), a.newCurrentUUID(), a.journal(),
 		a.daemon(), a.keygen(), a.pair(), a.device(),
 		a.dump(), a.man(), a.version(),
 	}...)
