@@ -130,22 +130,31 @@ func jitter(seed, stream uint64, most time.Duration) func() time.Duration {
 
 // do carries out a verb on the machine's resource.
 func (m *machine) do(verb string, options ...string) error {
-	q := control.Request{Verb: verb, Resource: "r0", Volume: control.AnyVolume, Options: map[string]string{}}
+	given := map[string]string{}
 	for _, o := range options {
-		q.Options[o] = "yes"
+		given[o] = "yes"
 	}
+	_, err := m.ask(verb, given)
+	return err
+}
+
+// ask carries out a verb with options that have values, and returns what it says.
+func (m *machine) ask(verb string, options map[string]string) ([]string, error) {
+	q := control.Request{Verb: verb, Resource: "r0", Volume: control.AnyVolume, Options: options}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	reply, err := m.node.Do(ctx, q)
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w", m.name, verb, err)
+		return nil, fmt.Errorf("%s: %s: %w", m.name, verb, err)
 	}
+	var lines []string
 	for i := range reply.Results {
+		lines = append(lines, reply.Results[i].Lines...)
 		if err := reply.Results[i].Err(); err != nil {
-			return fmt.Errorf("%s: %s: %w %s", m.name, verb, err, reply.Results[i].Hint)
+			return lines, fmt.Errorf("%s: %s: %w %s", m.name, verb, err, reply.Results[i].Hint)
 		}
 	}
-	return nil
+	return lines, nil
 }
 
 // fault is how a machine goes down.

@@ -317,19 +317,6 @@ func (r *run) wait(what string, ok func(a, b face.Resource) bool) error {
 
 // equal waits until both sides say that they are in sync, drains, and compares the disks.
 func (r *run) equal() error {
-	inSync := func(f face.Resource) bool {
-		p := &f.Peers[0]
-		if p.Conn != state.Connected || p.LagBytes > 0 {
-			return false
-		}
-		for i, v := range f.Volumes {
-			pv := &p.Volumes[i]
-			if v.Disk != state.UpToDate || pv.Disk != state.UpToDate || pv.Conn != state.Connected || pv.OutOfSync > 0 {
-				return false
-			}
-		}
-		return true
-	}
 	if err := r.wait("in sync", func(a, b face.Resource) bool { return inSync(a) && inSync(b) }); err != nil {
 		return err
 	}
@@ -346,6 +333,21 @@ func (r *run) equal() error {
 		r.base = append(r.base, image{a})
 	}
 	return nil
+}
+
+// inSync reports whether a machine knows of nothing that differs.
+func inSync(f face.Resource) bool {
+	p := &f.Peers[0]
+	if p.Conn != state.Connected || p.LagBytes > 0 {
+		return false
+	}
+	for i, v := range f.Volumes {
+		pv := &p.Volumes[i]
+		if v.Disk != state.UpToDate || pv.Disk != state.UpToDate || pv.Conn != state.Connected || pv.OutOfSync > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // flush makes durable what the next moment begins with: a loss of power may take what was not flushed.
