@@ -33,6 +33,7 @@ type machine struct {
 
 	fs    *vfs.MemFS
 	disks []*disk.Mem
+	fails disk.Plan // what goes wrong with the disks
 
 	node  *node.Node // nil while off
 	alive context.Context
@@ -105,7 +106,7 @@ func (m *machine) start() error {
 				return nil, fmt.Errorf("no disk %s", path)
 			}
 			disks[i].Reopen()
-			return slow{disks[i], jitter(seed, uint64(i), 200*time.Microsecond)}, nil
+			return slow{disk.Faulty(disks[i], &m.fails), jitter(seed, uint64(i), 200*time.Microsecond)}, nil
 		},
 		ListenPacket: func(_ context.Context, addr string) (net.PacketConn, error) { return m.world.listen(m, addr) },
 	}

@@ -71,8 +71,6 @@ func (d *duo) write(m *machine, text string, blocks ...int) {
 	}
 }
 
-func filled(text string) []byte { return bytes.Repeat([]byte(text+" "), 4096/(len(text)+1)+1)[:4096] }
-
 func (d *duo) holds(m *machine, b int, text string) {
 	d.Helper()
 	got := make([]byte, 4096)

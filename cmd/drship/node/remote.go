@@ -443,9 +443,12 @@ func (r *Resource) endRemoteLocked() {
 	rem.client.Close()
 }
 
-// goodDiskLocked is the state of a disk that has become equal to the peer's. While the peer serves this node's clients it writes on: what is here is a little
+// goodDiskLocked is the state of a disk that has become equal to the peer's: Outdated where that is. While the peer serves this node's clients it writes on: what is here is a little
 // older until the order of writes comes home. Called with mu held.
-func (r *Resource) goodDiskLocked(a *attachment) state.Disk {
+func (r *Resource) goodDiskLocked(a *attachment, peer state.Disk) state.Disk {
+	if peer == state.Outdated {
+		return state.Outdated
+	}
 	if r.remote == nil {
 		return state.UpToDate
 	}

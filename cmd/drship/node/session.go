@@ -46,6 +46,7 @@ type session struct {
 	run      *receiver.Run               // nil unless this side is the target
 	news     *frame.Peers                // source: what the target was told last of the other peers
 	adopt    []state.IDs                 // target: what to take over when the resync is done
+	given    []state.Disk                // target: what the source's data counts as, by volume; ours is no better
 	total    uint64                      // target: blocks to come
 	before   uint64                      // target: bytes of resyncs dealt with when this one started
 	since    time.Time                   // target: when the resync started

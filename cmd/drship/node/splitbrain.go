@@ -95,7 +95,7 @@ func (r *Resource) agree(theirs *frame.State, d state.Decision) error {
 	for i := range a.meta.Volumes {
 		v := &a.meta.Volumes[i]
 		if (v.Disk == state.Outdated || v.Disk == state.Consistent) && state.Disk(theirs.Volumes[i].Disk) == state.UpToDate {
-			v.Disk, changed = r.goodDiskLocked(a), true
+			v.Disk, changed = r.goodDiskLocked(a, state.UpToDate), true
 		}
 	}
 	if !changed {

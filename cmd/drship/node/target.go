@@ -83,17 +83,18 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 	if a == nil || s == nil {
 		return errors.New("a stream started for a session that is gone")
 	}
-	s.adopt = nil
+	s.adopt, s.given = nil, nil
 	if err := r.changeSourceLocked(a, s, m); err != nil {
 		return err
 	}
 	for i := range a.meta.Volumes {
+		s.given = append(s.given, state.Disk(m.Volume[i].Disk))
 		theirs, ours := fromWire(m.UUIDs[i]), a.ids(i, s.peer.name)
 		v := &a.meta.Volumes[i]
 		switch m.Mode {
 		case frame.ModeJournal:
 			a.setIDs(i, s.peer.name, ours.Adopt(theirs))
-			v.Disk = r.goodDiskLocked(a)
+			v.Disk = r.goodDiskLocked(a, s.given[i])
 		case frame.ModeResync:
 			s.adopt = append(s.adopt, theirs)
 			if len(r.peers) < 2 || ours.Current == state.JustCreated {
@@ -151,7 +152,7 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 	}
 	for i := range a.meta.Volumes {
 		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).Adopt(s.adopt[i]))
-		a.meta.Volumes[i].Disk = r.goodDiskLocked(a)
+		a.meta.Volumes[i].Disk = r.goodDiskLocked(a, s.given[i])
 		a.meta.Volumes[i].Flags &^= volumeCarried
 	}
 	s.adopt, s.repl = nil, state.Connected
