@@ -72,6 +72,9 @@ soak: ## sim with 50,000 seeds: days
 mutate: ## how many seeds it takes to catch each of a list of planted defects: docs/reliability.md
 	$(GO) run ./bench/mutate -report docs/reliability.md
 
+walk: ## random walks over verbs, crashes, cuts and failing disks in virtual time, WALKS of them (60), and the states met [SEED=]
+	$(GO) test -count=1 -timeout 2h -v -run '^TestWalk$$' ./bench/sim -walks $(or $(WALKS),60) -seed $(or $(SEED),1)
+
 flaps: build ## cut and heal the link FLAPS times (1000)
 	DRSHIP_BIN=$(CURDIR)/$(BIN)/drship $(GO) test -count=1 -timeout 2h -v -run '^TestFlaps$$' ./bench/link -flaps $(FLAPS)
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"drship/internal/block"
@@ -83,8 +84,8 @@ type Group struct {
 
 	// found is the end of the journal as it was found when the store was opened. A crash may have come between a
 	// record and the write to the disk: up to here the disk may lack what the journal has, so a resync, which takes
-	// the disk's word for it, goes behind these records in every stream.
-	found block.Seq
+	// the disk's word for it, goes behind these records in every stream. So it does behind one whose write the disk refused.
+	found atomic.Pointer[block.Seq]
 
 	trimming sync.Mutex // one trim at a time
 
@@ -98,7 +99,9 @@ func New(c Config) (*Group, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &Group{log: c.Store.Log(), store: c.Store, onFull: c.OnFull, limit: c.MaxJournal, hooks: c.Hooks, logger: c.Logger, ctx: ctx, stop: stop}
 	g.last = g.log.End()
-	g.start, g.found = g.last, g.last
+	g.start = g.last
+	found := g.last
+	g.found.Store(&found)
 	for i, d := range c.Disks {
 		g.volumes = append(g.volumes, &Volume{group: g, index: i, number: d.Number, disk: d.Disk})
 	}

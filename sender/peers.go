@@ -52,7 +52,8 @@ func (g *Group) Rebase(pos block.Seq) error {
 	if err := g.log.Reset(pos); err != nil {
 		return fmt.Errorf("take over the position %v: %w", pos, err)
 	}
-	g.last, g.start, g.found = pos, pos, pos
+	g.last, g.start = pos, pos
+	g.found.Store(&pos)
 	for _, p := range g.peers {
 		p.mu.Lock()
 		p.marks = ship.Start(pos, pos, pos)

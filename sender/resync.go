@@ -96,7 +96,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	if rs != nil {
 		rs.noteLocked(s)
 	}
-	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow || !rs.chase && p.marks.Sent.Less(p.group.found) {
+	if rs == nil || rs.ended || s.paused.Load() || rs.bytes >= resyncWindow || !rs.chase && p.marks.Sent.Less(*p.group.found.Load()) {
 		p.mu.Unlock()
 		return progress{}, nil
 	}

@@ -161,7 +161,7 @@ func (v *Volume) Segments(ctx context.Context, off, n int64) ([]disk.Segment, er
 func (v *Volume) do(ctx context.Context, o *op, fua bool) error {
 	g := v.group
 	if len(g.peers) == 0 {
-		if err := v.local(o); err != nil {
+		if err := v.local(o, block.Seq{}); err != nil {
 			return err
 		}
 		if fua {
@@ -215,18 +215,18 @@ func (v *Volume) ordered(ctx context.Context, o *op) (block.Seq, error) {
 func (v *Volume) store(o *op, last block.Seq) error {
 	g := v.group
 	if last.IsZero() {
-		return v.local(o)
+		return v.local(o, last)
 	}
 	if len(o.data) < parallelFrom {
 		if err := g.log.Commit(last, false); err != nil {
 			g.journalLost(err, v, o.Range)
 		}
 		g.wake()
-		return v.local(o)
+		return v.local(o, last)
 	}
 	committed := make(chan error, 1)
 	go func() { committed <- g.log.Commit(last, false) }()
-	err := v.local(o)
+	err := v.local(o, last)
 	if cerr := <-committed; cerr != nil {
 		g.journalLost(cerr, v, o.Range)
 	}
@@ -234,7 +234,9 @@ func (v *Volume) store(o *op, last block.Seq) error {
 	return err
 }
 
-func (v *Volume) local(o *op) error {
+// local writes the disk. What it refuses is in the journal, up to last, all the same: the peers may get it, so that the blocks differ, and what is sent of
+// them later comes behind it.
+func (v *Volume) local(o *op, last block.Seq) error {
 	var err error
 	switch o.kind {
 	case block.Write:
@@ -243,12 +245,23 @@ func (v *Volume) local(o *op) error {
 		err = v.disk.Zero(o.Off, o.Len, !o.noHole)
 	}
 	if err != nil {
+		v.group.distrust(last)
 		for _, p := range v.group.peers {
 			p.bitmaps[v.index].Set(o.Range)
 		}
 		return v.diskFailed(o.kind.String(), o.Off, o.Len, err)
 	}
 	return nil
+}
+
+// distrust notes that the disk lacks a record.
+func (g *Group) distrust(seq block.Seq) {
+	for {
+		found := g.found.Load()
+		if !found.Less(seq) || g.found.CompareAndSwap(found, &seq) {
+			return
+		}
+	}
 }
 
 // flush syncs disk and journal at the same time.

@@ -391,6 +391,14 @@ func (w *walk) meet() error {
 			w.splits++
 			fmt.Fprintf(w.out, "=== split brain: %s gives way\n", victim.name)
 			_, _ = victim.do("disconnect"), survivor.do("disconnect")
+			if survivor.status().Volumes[0].Disk <= state.Inconsistent {
+				victim, survivor = survivor, victim
+			}
+			if said, err := victim.ask("explain", nil); err == nil && strings.Contains(strings.Join(said, "\n"), "verdict: Unrelated") {
+				if err := victim.do("invalidate"); err != nil {
+					return w.broken("worthless data cannot be given up: %v", err)
+				}
+			}
 			if err := errors.Join(victim.do("connect", "discard-my-data"), survivor.do("connect")); err != nil {
 				return w.broken("a split brain cannot be healed: %v", err)
 			}

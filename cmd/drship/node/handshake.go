@@ -217,7 +217,8 @@ func side(s *frame.State, i int) state.Side {
 func (r *Resource) actOn(ctx context.Context, s *session, d state.Decision, theirs *frame.State) error {
 	switch d.Action {
 	case state.Equal:
-		if err := r.agree(theirs, d); err != nil {
+		changed, err := r.agree(theirs, d)
+		if err != nil {
 			return err
 		}
 		r.becomeReady(s, state.Connected)
@@ -227,6 +228,11 @@ func (r *Resource) actOn(ctx context.Context, s *session, d state.Decision, thei
 		}
 		if d.NoData {
 			return nil
+		}
+		if changed {
+			if err := s.sendState(0); err != nil {
+				return err
+			}
 		}
 		return r.equal(s, theirs)
 	case state.BecomeSource:

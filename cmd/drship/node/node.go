@@ -312,4 +312,7 @@ func (n *Node) storeDir(resource string) string { return filepath.Join(n.env.Sta
 func (n *Node) Exports() nbd.Directory { return n.exports }
 
 // Close takes everything down, for a node that was not started by Run.
-func (n *Node) Close() { n.downAll() }
+func (n *Node) Close() {
+	n.downAll()
+	n.helpers.close()
+}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"drship/internal/state"
@@ -360,6 +361,7 @@ func (r *Resource) invalidate(ctx context.Context, local bool) error {
 		}
 	}
 	a.setDisks(state.Inconsistent)
+	a.forsakeLocked(r.peers)
 	err = a.save()
 	r.mu.Unlock()
 	if err != nil {
@@ -376,9 +378,22 @@ func (r *Resource) invalidate(ctx context.Context, local bool) error {
 	return nil
 }
 
+// forsakeLocked gives up the generation of data that is worthless while no peer is in sight: whoever comes brings it all, related or not.
+func (a *attachment) forsakeLocked(peers []*peer) {
+	if slices.ContainsFunc(peers, (*peer).inSight) {
+		return
+	}
+	for i := range a.meta.Volumes {
+		for _, p := range peers {
+			a.setIDs(i, p.name, state.Created())
+		}
+	}
+}
+
 // mayInvalidate lets the data go where some peer can give it back.
 func mayInvalidate(l state.Local, peers []state.PeerView) *state.Refusal {
 	f := state.Refused(state.SSNeedConnection, "there is no peer to sync from")
+	l.RemoteReads = false // a Primary writes to its disk as long as it has one
 	for _, p := range peers {
 		if f = state.MayInvalidate(l, p); f == nil {
 			return nil

@@ -83,15 +83,14 @@ func (r *Resource) giveWay(ctx context.Context, s *session, d state.Decision) er
 	return r.dropPeer(ctx, s, "I shall become SyncTarget, but I am primary! "+err.Error())
 }
 
-// agree takes an Outdated or Consistent disk back to UpToDate where the handshake shows that it equals a peer that is.
-func (r *Resource) agree(theirs *frame.State, d state.Decision) error {
+// agree takes an Outdated or Consistent disk back to UpToDate where the handshake shows that it equals a peer that is, which the peer has to hear of.
+func (r *Resource) agree(theirs *frame.State, d state.Decision) (changed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.att
 	if a == nil || d.NoData || len(theirs.Volumes) != len(a.meta.Volumes) {
-		return nil
+		return false, nil
 	}
-	changed := false
 	for i := range a.meta.Volumes {
 		v := &a.meta.Volumes[i]
 		if (v.Disk == state.Outdated || v.Disk == state.Consistent) && state.Disk(theirs.Volumes[i].Disk) == state.UpToDate {
@@ -99,9 +98,9 @@ func (r *Resource) agree(theirs *frame.State, d state.Decision) error {
 		}
 	}
 	if !changed {
-		return nil
+		return false, nil
 	}
-	return a.save()
+	return true, a.save()
 }
 
 // failed drops the peer where an error says that trying again makes no sense.
