@@ -21,7 +21,7 @@ TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
 PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan ./bench/wan/tun
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim soak mutate flaps fuzz bench bench-bytes kernel release reproducible deps clean
+.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim walk soak mutate flaps fuzz bench bench-bytes kernel release reproducible deps clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile

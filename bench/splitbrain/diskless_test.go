@@ -18,12 +18,13 @@ func TestPrimaryDiskFails(t *testing.T) {
 	for _, protocol := range []string{"A", "C"} {
 		t.Run(protocol, func(t *testing.T) {
 			dir, grow := smallDisk(t)
-			w := begin(t, pair.Options{Protocol: protocol, Backing: func(node string, _ int) string {
+			policy := map[string]string{"A": "on-io-error detach", "C": "on-io-error call-local-io-error"}[protocol]
+			w := begin(t, pair.Options{Protocol: protocol, Disk: []string{policy}, Backing: func(node string, _ int) string {
 				if node == "alice" {
 					return filepath.Join(dir, "vol0.img")
 				}
 				return filepath.Join(filepath.Dir(dir), "bob.img")
-			}})
+			}}, "local-io-error")
 			client, err := w.alice.Open(w.ctx, 0)
 			if err != nil {
 				t.Fatal(err)
@@ -46,6 +47,9 @@ func TestPrimaryDiskFails(t *testing.T) {
 			}
 			write(0, 1024, "more than alice's disk takes")
 			w.wait(w.alice, "Diskless", disk("Diskless"))
+			if protocol == "C" {
+				w.ran("alice local-io-error bob")
+			}
 			reads(0, "more than alice's disk takes")
 			reads(1023, "more than alice's disk takes")
 			write(10, 5, "while alice has no disk")
@@ -79,7 +83,7 @@ func TestPrimaryDiskFails(t *testing.T) {
 // TestDetachedPrimary: detach by hand under a client, the loss of the peer with both policies, and the way back.
 func TestDetachedPrimary(t *testing.T) {
 	t.Run("io-error", func(t *testing.T) {
-		w := begin(t, pair.Options{})
+		w := begin(t, pair.Options{}, "pri-on-incon-degr", "disconnected")
 		client, err := w.alice.Open(w.ctx, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -94,6 +98,10 @@ func TestDetachedPrimary(t *testing.T) {
 		}
 		if err := client.WriteAt(w.ctx, content("nowhere to go"), 4096, false); err == nil {
 			t.Fatal("a write went through without any disk")
+		}
+		w.ran("alice pri-on-incon-degr bob", "alice disconnected bob")
+		if n := strings.Count(w.noted(), "disconnected"); n != 1 {
+			t.Errorf("the handler of a lost connection ran %d times, also where a new handshake followed at once", n)
 		}
 		if err := w.bob.Start(w.ctx); err != nil {
 			t.Fatal(err)

@@ -60,7 +60,7 @@ func startupOptions() []Option {
 // handlerNames are the events that a shell line may be set for, DRBD's first.
 func handlerNames() []Option {
 	return []Option{
-		{Name: "pri-on-incon-degr", In: "8.3 8.4 9", Note: "never runs: a Primary here always has good data of its own"},
+		{Name: "pri-on-incon-degr", In: "8.3 8.4 9", Note: "this node is Primary without good data of its own, and lost the peer that served it"},
 		{Name: "pri-lost-after-sb", In: "8.3 8.4 9", Note: "the Primary lost a split-brain decision and could not demote"},
 		{Name: "pri-lost", In: "8.3 8.4 9", Note: "the Primary should become the target of a resync and could not demote"},
 		{Name: "fence-peer", In: "8.3 8.4 9", Note: "the link is lost and fencing is on; the exit code is the answer"},
@@ -73,7 +73,7 @@ func handlerNames() []Option {
 		{Name: "before-resync-source", In: "8.4 9", Note: "a resync starts, on its source"},
 		{Name: "out-of-sync", In: "8.3 8.4 9", Note: "a verify found differences"},
 		{Name: "quorum-lost", In: "9", Note: "never runs: there is no quorum"},
-		{Name: "disconnected", In: "9", Note: "never runs: peer-silent tells of a link that is lost for longer"},
+		{Name: "disconnected", In: "9", Note: "the connection to a peer has ended, for whatever reason; not where a new handshake follows at once"},
 		{Name: "lag-exceeded", In: "drship", Note: "the lag passed wan { lag-limit … }"},
 		{Name: "journal-full", In: "drship", Note: "the journal reached its limit"},
 		{Name: "verify-done", In: "drship", Note: "a verify has ended"},

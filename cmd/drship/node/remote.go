@@ -189,9 +189,10 @@ func (r *Resource) remoteLostLocked(s *session, reason error) {
 		return
 	}
 	grace := time.Duration(0)
-	if errors.Is(reason, errRenegotiate) {
+	if comesBack(reason) {
 		grace = remoteGrace
 	} else {
+		r.helperSoon(s.peer, "pri-on-incon-degr")
 		r.log.Error("the peer that served is gone", "peer", s.peer.name, "on-no-data-accessible", r.cfg.Options.OnNoDataAccessible)
 	}
 	r.waitForPeerLocked(grace)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,6 +134,11 @@ func (s *session) end(reason error) {
 	s.link.Close(context.Cause(s.ctx))
 }
 
+// comesBack reports whether a session ended only so that another one follows at once, on the word of either side.
+func comesBack(reason error) bool {
+	return errors.Is(reason, errRenegotiate) || errors.Is(reason, wan.ErrReplaced) || strings.Contains(reason.Error(), errRenegotiate.Error())
+}
+
 // endSession waits for what the session started and puts the peer out of sight.
 func (r *Resource) endSession(s *session, reason error) {
 	s.work.Wait()
@@ -142,6 +148,7 @@ func (r *Resource) endSession(s *session, reason error) {
 	r.mu.Lock()
 	p := s.peer
 	r.remoteLostLocked(s, reason)
+	wasReady := s.ready
 	targeted := s.targeted
 	p.session = nil
 	p.lastErr = reason.Error()
@@ -160,6 +167,9 @@ func (r *Resource) endSession(s *session, reason error) {
 	r.mu.Unlock()
 	close(s.done)
 	r.log.Info("session ended", "peer", p.name, "reason", reason)
+	if wasReady && !comesBack(reason) {
+		r.helperSoon(p, "disconnected")
+	}
 	if err != nil {
 		r.log.Error("new generation is not durable", "err", err)
 	}
