@@ -332,13 +332,13 @@ func TestProbe(t *testing.T) {
 	})
 }
 
-// After a cut of three seconds the line is full again within two seconds of healing, whoever dialled.
+// After a cut of three seconds much comes within the first second of healing, whoever dialled: QUIC by itself would not even have
+// asked by then.
 func TestCutHeals(t *testing.T) {
 	for _, c := range []struct {
 		dialler bool
 		loss    float64
-		share   float64 // of what was carried before
-	}{{true, 0, 0.9}, {false, 0, 0.9}, {true, 0.01, 0.5}} { // with losses what is carried varies
+	}{{true, 0}, {false, 0}, {true, 0.01}} {
 		simulate(t, 25*time.Millisecond, 0, func(t *testing.T, w *world) {
 			w.rate = 16
 			_, _, from, to := w.connected()
@@ -354,11 +354,10 @@ func TestCutHeals(t *testing.T) {
 			w.set(true, 0)
 			collect(t, to, &next, 3*time.Second)
 			w.set(false, c.loss)
-			collect(t, to, &next, time.Second)
 			after := collect(t, to, &next, time.Second)
-			t.Logf("%+v: %d kB/s before, %d in the second second after it healed", c, before/1000, after/1000)
-			if float64(after) < c.share*float64(before) {
-				t.Errorf("%+v: %d kB/s before, %d in the second second after it healed", c, before/1000, after/1000)
+			t.Logf("%+v: %d kB/s before, %d in the first second after it healed", c, before/1000, after/1000)
+			if after < before/5 {
+				t.Errorf("%+v: %d kB/s before, %d in the first second after it healed", c, before/1000, after/1000)
 			}
 			cancel()
 			w.set(false, 0)

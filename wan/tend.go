@@ -70,6 +70,7 @@ type tending struct {
 	ticker  *time.Timer
 	count   *stripe.Count
 	looked  time.Time
+	near    nearest
 	asked   int       // what the other side was last told to dial
 	direct  uint64    // bytes that the data lane had sent on the session's own connection at the last step
 	scouted time.Time // when the last scout set out
@@ -182,7 +183,7 @@ func (t *tending) resolve(now time.Time, rtt time.Duration, held bool) {
 	t.looked = now
 	l := x.look(now)
 	want := 0
-	if x.worthwhile(now) {
+	if x.worthwhile(now, t.near.add(now, x.s.conn.ConnectionStats().LatestRTT)) {
 		if t.count == nil {
 			t.count = stripe.NewCount(min(firstStripes, x.max), x.max)
 		}
@@ -202,11 +203,30 @@ func (t *tending) resolve(now time.Time, rtt time.Duration, held bool) {
 }
 
 // worthwhile reports whether the way is long enough for stripes, and they can be had.
-func (x *spread) worthwhile(now time.Time) bool {
+func (x *spread) worthwhile(now time.Time, near time.Duration) bool {
 	if x.max == 0 || x.peer.avoids(x.e, now) {
 		return false
 	}
-	return x.s.nearest() >= farRTT
+	return near >= farRTT
+}
+
+// nearest finds the shortest round trip of late: how long the way is, however busy. A way may become longer for good.
+type nearest struct {
+	begin     time.Time
+	old, this time.Duration
+}
+
+const nearSpan = time.Second
+
+func (n *nearest) add(now time.Time, rtt time.Duration) time.Duration {
+	if now.Sub(n.begin) > nearSpan {
+		n.begin, n.old, n.this = now, n.this, rtt
+	}
+	n.this = min(n.this, rtt)
+	if n.old == 0 {
+		return n.this
+	}
+	return min(n.old, n.this)
 }
 
 // looked is a look, and until when it tells more of a line that was healed than of the number of stripes.
@@ -437,9 +457,6 @@ func (p *peer) avoids(e *Endpoint, now time.Time) bool {
 
 // rtt is the session's round trip time, as its own connection sees it.
 func (s *Session) rtt() time.Duration { return s.conn.ConnectionStats().SmoothedRTT }
-
-// nearest is the shortest round trip seen: how long the way is, however busy.
-func (s *Session) nearest() time.Duration { return s.conn.ConnectionStats().MinRTT }
 
 // isOwn reports whether messages of a type are the session's own.
 func isOwn(t frame.Type) bool {

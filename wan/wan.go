@@ -84,7 +84,7 @@ type Config struct {
 
 	// ListenPacket opens the socket; nil opens a UDP socket. A simulation gives its own.
 	ListenPacket func(ctx context.Context, addr string) (net.PacketConn, error)
-	// MaxStripes is how many connections a session may be spread over, 1…frame.MaxStripes; 1 is the session's own alone. 0: 32.
+	// MaxStripes is how many connections a session may be spread over, 1…frame.MaxStripes; 1 is the session's own alone. 0: 64.
 	MaxStripes int
 	// stripeSocket opens the socket of a stripe at host:0; nil: stripes share the Endpoint's.
 	stripeSocket func(ctx context.Context, addr string) (net.PacketConn, error)
@@ -97,7 +97,7 @@ type Config struct {
 // MaxPeers bounds the peers of a resource, as in DRBD 9.
 const MaxPeers = 31
 
-const defaultStripes = 32
+const defaultStripes = 64
 
 const maxName = 255 // bytes of a resource's or a node's name
 

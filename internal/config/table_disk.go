@@ -100,7 +100,7 @@ func wanOptions() []Option {
 		text("wan", "rate-schedule", "drship", func(s string) error { _, err := ParseRateSchedule(s); return err }).
 			to(func(v *sections) any { return &v.WAN.RateSchedule }).
 			does("link-rate by local time, the first rule that fits: \"mon-fri 08:00-18:00 20M; else 80M\""),
-		number("wan", "max-stripes", "32", 1, 128, '1', "connections", "drship").to(func(v *sections) any { return &v.WAN.MaxStripes }).
+		number("wan", "max-stripes", "64", 1, 128, '1', "connections", "drship").to(func(v *sections) any { return &v.WAN.MaxStripes }).
 			does("QUIC connections that a session may be spread over; it finds their number by itself, and needs one on a LAN"),
 		span("wan", "lag-limit", "0", 0, 86400, time.Second, "drship").to(func(v *sections) any { return &v.WAN.LagLimit }).
 			does("lag at which the handler lag-exceeded runs; 0: never"),

@@ -69,9 +69,9 @@ const (
 	settleRTTs = 8   // until another number shows its effect: the handshake and slow start
 	shortRTTs  = 8   // of a measurement, if enough was lost in it
 	longRTTs   = 40  // else
-	enough     = 16  // packets lost, to tell one loss from another twice as high
+	enough     = 12  // packets lost, to tell one loss from another twice as high
 	few        = 6   // packets lost in a long measurement, to tell loss from none
-	wide       = 1.0 // strides
+	wide       = 2.0 // strides
 	narrow     = 0.25
 	busyShare  = 0.7 // of a measurement during which there was more to send
 	worthSame  = 0.97
@@ -170,7 +170,10 @@ func (c *Count) decide(l Look, share, slack, rate float64) {
 // more is the next number up. Where the ceiling is known, it is computed.
 func (c *Count) more(l Look, share float64) int {
 	stride := c.stride
-	if c.want >= 16 {
+	switch { // the more there are, the more one step too far costs
+	case c.want >= 16:
+		stride = min(stride, wide/4)
+	case c.want >= 8:
 		stride = min(stride, wide/2)
 	}
 	next := c.want + max(1, int(stride*float64(c.want)))

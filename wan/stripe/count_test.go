@@ -86,7 +86,7 @@ func TestCountFollows(t *testing.T) {
 	clean := c.Want()
 	l.loss = 1e-2
 	l.run(c, 40*time.Second)
-	if bad := c.Want(); bad < 31 || clean > 4 {
+	if bad := c.Want(); bad < 28 || clean > 4 {
 		t.Errorf("%d stripes on the clean line, %d on the bad one", clean, bad)
 	}
 }
