@@ -28,6 +28,19 @@ func (s *Stream) crowded() bool {
 	return backlog >= crowdBytes
 }
 
+// askEvery is how long an answer about the pace is good: blocks that are scattered go by the thousand.
+const askEvery = time.Millisecond
+
+// asked is the pace of the resync, and whether applications' writes wait for the line. It is called without Peer.mu: the answer may need
+// locks that are held while the peer is asked for its figures.
+func (s *Stream) asked() (ship.Pace, bool) {
+	if now := time.Now(); now.Sub(s.askedAt) >= askEvery {
+		s.askedAt, s.askedPace = now, s.paceNow()
+		s.askedCrowd = !s.chasing.Load() && s.crowded()
+	}
+	return s.askedPace, s.askedCrowd
+}
+
 // paceWait sets the rate of this moment and says how long the next piece has to wait for it. Called with Peer.mu held.
 func (rs *resync) paceWait(now time.Time, pace ship.Pace, crowded bool) time.Duration {
 	if changed(rs.pace.Rate, pace.Rate) {

@@ -82,8 +82,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	if idle {
 		return progress{}, nil
 	}
-	pace := s.paceNow() // without p.mu: the answer may need locks that are held while p is asked for its figures
-	crowded := !s.chasing.Load() && s.crowded()
+	pace, crowded := s.asked()
 	p.mu.Lock()
 	rs := s.resync
 	p.mu.Unlock()

@@ -19,6 +19,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,6 +33,7 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "", "scratch folder, on the disk to measure; a temporary one if empty")
 	flag.IntVar(&b.rounds, "rounds", 3, "rounds; the median counts")
 	flag.DurationVar(&b.runtime, "runtime", 4*time.Second, "of one measurement")
+	flag.StringVar(&b.only, "only", "", "parts to run, with commas: others, line, sync, digests, scattered; all if empty")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := b.run(ctx)
@@ -44,6 +47,7 @@ func main() {
 // bench is one run of the comparison.
 type bench struct {
 	binary, dir string
+	only        string
 	rounds      int
 	runtime     time.Duration
 }
@@ -84,13 +88,26 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := b.describe(os.Stdout); err != nil {
 		return err
 	}
-	if err := b.group(ctx, "beside others, peers on loopback", b.loopback(), loopbackLoads); err != nil {
-		return err
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"others", func(ctx context.Context) error {
+			return b.group(ctx, "beside others, peers on loopback", b.loopback(), loopbackLoads)
+		}},
+		{"line", func(ctx context.Context) error {
+			return b.group(ctx, "the primary and the line: protocol A, 100 Mbit/s, 50 ms round trip", b.lines(), lineLoads)
+		}},
+		{"sync", b.resyncs}, {"digests", b.digests}, {"scattered", b.scattered},
+	} {
+		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
+			continue
+		}
+		if err := part.run(ctx); err != nil {
+			return err
+		}
 	}
-	if err := b.group(ctx, "the primary and the line: protocol A, 100 Mbit/s, 50 ms round trip", b.lines(), lineLoads); err != nil {
-		return err
-	}
-	return b.resyncs(ctx)
+	return nil
 }
 
 // maker starts a subject in a folder of its own.
