@@ -78,6 +78,10 @@ type Stream struct {
 	behind  bool                        // pump only: the journal was given up, and the course after that taken
 	noted   time.Time                   // pump only: when the congestion was told last
 
+	askedAt    time.Time // pump only: when the pace was asked for last, and the answer
+	askedPace  ship.Pace
+	askedCrowd bool
+
 	paused atomic.Bool // resync held
 	held   atomic.Bool // replication held
 
