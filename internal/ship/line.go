@@ -8,7 +8,8 @@ const (
 	lineProbeRTTs  = 10               // round trips that a probe lasts at least: congestion control has to open up
 	lineProbeEvery = 60 * time.Second // from the end of a probe to the next
 	lineProbeGap   = time.Second      // a probe that was not looked at for so long is begun anew
-	lineSaturated  = 30               // per cent of a span that senders have waited, for the line to count as the limit
+	lineSaturated  = 30               // per cent of a probe that senders have waited, for the line to count as the limit
+	lineFull       = 75               // likewise of what is only observed: at its pace, too, a piece waits for the packets before it
 	lineObserve    = time.Second      // a span of what is only observed
 )
 
@@ -44,7 +45,7 @@ func (l *Line) Look(now time.Time, bytes uint64, waited, rtt time.Duration, quie
 	if l.probing || gap || l.seen.at.IsZero() {
 		l.seen = mark
 	} else if now.Sub(l.seen.at) >= lineObserve {
-		l.observe(l.seen, mark)
+		l.observe(l.seen, mark, lineFull)
 		l.seen = mark
 	}
 	switch {
@@ -68,19 +69,19 @@ func (l *Line) begin(now time.Time, rtt time.Duration) {
 func (l *Line) end(now time.Time, bytes uint64, waited time.Duration) {
 	l.probing, l.probed, l.next = false, true, now.Add(lineProbeEvery)
 	if !l.half.at.IsZero() {
-		l.observe(l.half, lineMark{now, bytes, waited})
+		l.observe(l.half, lineMark{now, bytes, waited}, lineSaturated)
 	}
 }
 
-// observe learns from what went out between two marks.
-func (l *Line) observe(from, to lineMark) {
+// observe learns from what went out between two marks; full is the per cent of waiting that tells of a full line.
+func (l *Line) observe(from, to lineMark, full time.Duration) {
 	span := to.at.Sub(from.at)
 	if span <= 0 || to.bytes <= from.bytes {
 		return
 	}
 	rate := int64(float64(to.bytes-from.bytes) / span.Seconds())
 	switch {
-	case (to.waited-from.waited)*100 >= span*lineSaturated:
+	case (to.waited-from.waited)*100 >= span*full:
 		l.rate = rate
 	case rate > l.rate && l.rate > 0:
 		l.rate = rate // it delivers at least that

@@ -95,3 +95,30 @@ func TestSpeedPredictsTheEnd(t *testing.T) {
 		t.Errorf("nothing known: %v", eta)
 	}
 }
+
+// A paced sender waits for its pacer part of the time: that is not the line's limit. A line that became slower than the pace is found
+// without a probe.
+func TestLineIsObserved(t *testing.T) {
+	var l Line
+	var bytes float64
+	var waited time.Duration
+	now := time.Unix(1000, 0)
+	l.Measured(now, 100e6)
+	run := func(lasting time.Duration, rate float64, waiting float64) {
+		for end := now.Add(lasting); now.Before(end); now = now.Add(10 * time.Millisecond) {
+			if l.Look(now, uint64(bytes), waited, 20*time.Millisecond, false) {
+				t.Fatal("a line is probed while applications write")
+			}
+			bytes += rate / 100
+			waited += time.Duration(waiting * float64(10*time.Millisecond))
+		}
+	}
+	run(5*time.Minute, 30e6, 0.4)
+	if l.Rate() != 100e6 {
+		t.Errorf("a paced sender takes its pace for the line: %d", l.Rate())
+	}
+	run(3*time.Second, 10e6, 0.95)
+	if l.Rate() < 9e6 || l.Rate() > 11e6 {
+		t.Errorf("a line that is full at 10 MB/s counts as %d", l.Rate())
+	}
+}
