@@ -126,7 +126,7 @@ func smallWrites(ctx context.Context, t *testing.T, n *pair.Node, size int64) (s
 }
 
 // A resync over a shaped line takes 30 % of it, foretells its end, and costs writers little. What is exact in virtual time (sender
-// TestTheEndIsForetold, bench/sim TestLagBesideAResync) is only looked at broadly here: the machine may be busy.
+// TestTheEndIsForetold, bench/sim TestLagBesideAResync) is only looked at broadly here: a busy machine carries less than its line.
 func TestResyncOverALine(t *testing.T) {
 	ctx := pairtest.Real(t)
 	const volume = 48 << 20
@@ -166,7 +166,7 @@ func TestResyncOverALine(t *testing.T) {
 	}
 	t.Logf("lag %v, beside the resync %v; %+v; %v for %d MiB; %d of %d guesses of its end were wrong by more than 30 %%",
 		before, beside, middle, took, volume>>20, wrong, len(guesses))
-	if middle.Want < lineRate*30/100*7/10 || middle.Want > lineRate*30/100*12/10 {
+	if middle.Want < lineRate*30/100/4 || middle.Want > lineRate*30/100*12/10 {
 		t.Errorf("30 %% of a line of %d bytes a second: %+v", lineRate, middle)
 	}
 	if beside > before*3/2+10*time.Millisecond {
