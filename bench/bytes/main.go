@@ -25,6 +25,7 @@ func main() {
 	flag.StringVar(&b.binary, "binary", "", "the program; built if empty")
 	flag.StringVar(&b.dir, "dir", "", "folder for traces, kept; a temporary one if empty")
 	flag.StringVar(&record, "record", "pgbench,packages,tree,random", "workloads to record and measure where DIR has no trace of them; empty: measure the traces named as arguments")
+	flag.BoolVar(&b.best, "best", false, "pack traces well, for keeping")
 	flag.IntVar(&b.scale, "scale", 50, "of pgbench")
 	flag.DurationVar(&b.time, "time", 5*time.Minute, "of pgbench")
 	flag.Parse()
@@ -40,6 +41,7 @@ func main() {
 // bench is one run.
 type bench struct {
 	binary, dir string
+	best        bool
 	scale       int
 	time        time.Duration
 }

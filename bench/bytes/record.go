@@ -78,12 +78,12 @@ func (b *bench) recordOne(ctx context.Context, path string, load workload) (err 
 	if err := m.run(ctx, "sync"); err != nil {
 		return err
 	}
-	return m.recording(ctx, path, load)
+	return m.recording(ctx, path, load, b.best)
 }
 
 // recording runs the workload. Nobody applies what the journal holds, so that the trace can be taken when all is over; what
 // came before is told apart by its time.
-func (m *mounted) recording(ctx context.Context, path string, load workload) error {
+func (m *mounted) recording(ctx context.Context, path string, load workload, best bool) error {
 	began := time.Now()
 	if err := load.run(ctx, m); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (m *mounted) recording(ctx context.Context, path string, load workload) err
 	if _, err := m.node.Verb(ctx, "journal", "export", "--file", whole, pair.Resource); err != nil {
 		return err
 	}
-	return tail(whole, path, began)
+	return tail(whole, path, began, best)
 }
 
 func (m *mounted) later(undo func() error) { m.undo = append(m.undo, undo) }

@@ -20,7 +20,7 @@ import (
 )
 
 // tail copies what was written since a moment from one trace to another.
-func tail(from, to string, since time.Time) (err error) {
+func tail(from, to string, since time.Time, best bool) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func tail(from, to string, since time.Time) (err error) {
 			err = os.Rename(to+".part", to)
 		}
 	}()
-	w, err := trace.NewWriter(out, false)
+	w, err := trace.NewWriter(out, best)
 	if err != nil {
 		return err
 	}

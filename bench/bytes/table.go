@@ -21,9 +21,9 @@ func ways() []way {
 	plain := reduce.Options{Codec: frame.CodecZstd, Fold: true}
 	gear := func(level int) reduce.Gear { return reduce.Gear{Codec: frame.CodecZstd, Level: level, Reduce: true} }
 	return []way{
-		{"keeps up, zstd 3, fold", false, plain, reduce.Gear{Codec: frame.CodecZstd, Level: 3}},
-		{"keeps up, all", false, all, gear(3)},
-		{"behind, all", true, all, gear(3)},
+		{"the line keeps up", false, all, gear(3)},
+		{"the line is behind", true, all, gear(3)},
+		{"keeps up, fold and zstd", false, plain, reduce.Gear{Codec: frame.CodecZstd, Level: 3}},
 	}
 }
 

@@ -27,7 +27,8 @@ type Encoder struct {
 	table   []byte  // digested head and table
 	raw     []byte  // a payload before compression
 	pack    packer
-	red     *reducing // nil: nothing is reduced
+	slots   int       // of the cache that the receiver has offered; 0: nothing is reduced
+	red     *reducing // nil: nothing was reduced yet
 	gear    Gear
 	applied uint64 // number of the last record that the receiver has on its disks
 	stats   Stats
@@ -90,8 +91,11 @@ func (e *Encoder) Batch(prev block.Seq, recs []block.Record, dst []byte) (*frame
 // payload appends the payload of a batch to dst and fills in b.
 func (e *Encoder) payload(dst []byte, b *frame.Batch, recs []block.Record, data int) []byte {
 	at := len(dst)
-	reduced := e.red != nil && e.gear.Reduce
-	if e.red != nil && !reduced {
+	reduced := e.gear.Reduce && e.slots > 0
+	switch {
+	case reduced:
+		e.startReducing()
+	case e.red != nil:
 		e.red.overwritten(e.entries)
 	}
 	packed := 0
@@ -104,8 +108,14 @@ func (e *Encoder) payload(dst []byte, b *frame.Batch, recs []block.Record, data 
 		b.RawLen = uint32(len(e.raw))
 		packed = int(b.RawLen)
 		if reduced {
-			b.Codec = frame.CodecReduced
 			dst = e.red.fill(dst, e, b, e.raw)
+			if reduced = max(len(dst)-at, len(e.red.body)) <= len(e.raw)+frame.ReducedSlack; !reduced {
+				dst = dst[:at] // many tiny records; the receiver does not see what the cache here has seen
+				e.red.begins = true
+			}
+		}
+		if reduced {
+			b.Codec = frame.CodecReduced
 			packed = len(e.red.body)
 			e.stats.BytesDelta, e.stats.BytesReferred = e.red.stats.delta, e.red.stats.reference
 		} else if dst, b.Codec = e.pack.pack(dst, e.raw); b.Codec != e.gear.Codec {

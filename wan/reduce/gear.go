@@ -5,6 +5,7 @@ import (
 
 	"github.com/zeebo/blake3"
 
+	"drship/internal/block"
 	"drship/wan/frame"
 )
 
@@ -43,16 +44,22 @@ func (e *Encoder) SetGear(g Gear) error {
 // references, nothing is reduced.
 func (e *Encoder) Offered(bytes int64) {
 	slots := SlotsFor(min(bytes, e.opt.Cache))
-	if slots == 0 || !e.opt.Delta && !e.opt.Dedupe {
-		e.red = nil
+	if !e.opt.Delta && !e.opt.Dedupe {
+		slots = 0
+	}
+	if slots != e.slots {
+		e.slots, e.red = slots, nil
+	}
+}
+
+// startReducing makes the caches when they are needed for the first time.
+func (e *Encoder) startReducing() {
+	if e.red != nil {
 		return
 	}
-	if e.red != nil && e.red.slots == slots {
-		return
-	}
-	r := &reducing{reducer: newReducer(min(bytes, e.opt.Cache), slots, e.opt.Delta, e.opt.Dedupe), slots: slots, begins: true, hash: blake3.New()}
-	r.stream.level = e.gear.Level
-	e.red = r
+	r := newReducer(int64(e.slots)*block.Size/3*8, e.slots, e.opt.Delta, e.opt.Dedupe)
+	e.red = &reducing{reducer: r, slots: e.slots, begins: true, hash: blake3.New()}
+	e.red.stream.level = e.gear.Level
 }
 
 // Forget makes the next reduced batch begin with empty caches: the receiver may not have seen what went before.

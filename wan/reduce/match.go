@@ -78,7 +78,7 @@ func (m *matcher) find(c *cell, own int32, disk *sketch) bool {
 	default:
 		m.literal(c.data)
 	}
-	few := len(c.data) - len(c.data)/16
+	few := len(c.data) - len(c.data)/16 - 2 // what says that there are tokens costs a byte or two as well
 	before := len(m.tokens) + len(m.lits)
 	if len(m.lits) <= fewBytes && before <= few || disk != nil && before <= few/2 {
 		m.barren = 0

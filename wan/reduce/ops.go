@@ -13,8 +13,8 @@ import (
 //
 //	opLiteral  the rest of the head + 1 cells are literal bytes
 //	opPatch    tokens follow, until the cell is full; the base is the block itself as the cache has it
-//	opFree     the same without a base; or, where the rest of the head is 1, the base is the whole block as the receiver's disk
-//	           has it
+//	opFree     the same without a base; or, where the rest of the head is 1, the cell is a whole block and its base that block as the
+//	           receiver's disk has it
 //	opDisk     the rest of the head + 1 whole cells are blocks as the receiver's disk has them; a varint follows: bit 0
 //	           says that a byte with the volume comes behind it (else it is the cell's own), the rest is the distance in
 //	           blocks from the first cell, signed
@@ -108,6 +108,9 @@ func (x *expander) cell(c *cell, rest []byte) (more int, err error) {
 	case opFree:
 		return 0, x.tokens(c, nil)
 	case opPatchDisk:
+		if !c.whole() { // reads are bounded by what they make
+			return 0, errors.New("a part of a block made from the disk")
+		}
 		if err := x.read(uint16(uint8(c.key)), c.key>>8, x.base[:]); err != nil {
 			return 0, err
 		}

@@ -7,8 +7,6 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
-
-	"drship/wan/frame"
 )
 
 // streamWindow is how far back a batch may refer to earlier ones, in bytes of their bodies. Both ends keep that much.
@@ -146,6 +144,3 @@ func (u *streamUnpacker) unpack(buf, packed []byte, flags byte, n int) ([]byte, 
 	u.in = nil
 	return buf, err
 }
-
-// maxBody bounds a body, for tests.
-const maxBody = frame.MaxRaw + frame.ReducedSlack
