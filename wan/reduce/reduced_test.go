@@ -431,8 +431,8 @@ func FuzzPlain(f *testing.F) {
 	for _, b := range seeds {
 		f.Add(b.Records, b.RawLen, b.Payload)
 	}
+	dec := mustDecoder(f)
 	f.Fuzz(func(t *testing.T, records, rawLen uint32, payload []byte) {
-		dec := mustDecoder(t)
 		dec.Accept(testCache, &volumeDisk{data: make([]byte, 1<<16)})
 		b := &frame.Batch{Last: block.Seq{Num: 1}, Codec: frame.CodecReduced, Digest: uint8(digest.CRC32C), Records: records, RawLen: rawLen % (1 << 20), Payload: payload}
 		_, recs, err := dec.Plain(b, nil)
