@@ -142,3 +142,17 @@ func TestShow(t *testing.T) {
 		}
 	}
 }
+
+// With several peers each connection has a section of its own, as in DRBD 9.
+func TestShowSeveralPeers(t *testing.T) {
+	r := asked(t, strings.Replace(recorded, "  on bob", "  on carol { device /dev/drbd0; disk /dev/backing; address 10.77.0.3:7788; meta-disk /dev/m[1]; }\n  on bob", 1))
+	r.Peers[1].Connect = false
+	var b bytes.Buffer
+	if err := Show(&b, []Resource{r, r}, false); err != nil {
+		t.Fatal(err)
+	}
+	part := "    connection {\n        _peer_node_id 1;\n        path {\n            _this_host ipv4 10.77.0.1:7788;\n            _remote_host ipv4 10.77.0.3:7788;\n        }\n        net {\n"
+	if text := b.String(); strings.Count(text, part) != 2 || strings.Contains(text, "10.77.0.2") || !strings.Contains(text, "}\n\nresource r0 {\n") {
+		t.Errorf("%s", text)
+	}
+}

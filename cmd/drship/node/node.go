@@ -256,10 +256,12 @@ func (n *Node) reload(ctx context.Context) error {
 	var next []*Resource
 	for _, rc := range cfg.Resources {
 		if r := find(n.resources, rc.Name); r != nil {
-			if err := r.reconfigure(rc); err != nil {
+			switch err := r.reconfigure(rc); {
+			case err == nil:
+				next = append(next, r)
+			case !errors.Is(err, config.ErrNotForHost):
 				return err
 			}
-			next = append(next, r)
 			continue
 		}
 		r, err := newResource(n, rc)
@@ -271,8 +273,8 @@ func (n *Node) reload(ctx context.Context) error {
 		}
 	}
 	for _, r := range n.resources {
-		if cfg.Resource(r.name) == nil && r.isUp() {
-			n.log.Warn("resource is gone from the configuration and still up", "resource", r.name)
+		if find(next, r.name) == nil && r.isUp() {
+			n.log.Warn("resource is gone from the configuration of this node and still up", "resource", r.name)
 			next = append(next, r)
 		}
 	}
