@@ -139,7 +139,11 @@ func (c *console) show() error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.out, "%v: %s\n", d, p.String())
+		cut := ""
+		if n.Cut {
+			cut = "; cut"
+		}
+		fmt.Fprintf(c.out, "%v: %s%s\n", d, p.String(), cut)
 		fmt.Fprintf(c.out, "     packets: %d in, %d out (%.1f MB); dropped: %d lost, %d by the queue, %d by a cut, %d for memory\n",
 			n.In, n.Out, float64(n.OutBytes)/1e6, n.DroppedLoss, n.DroppedQueue, n.DroppedCut, n.DroppedMemory)
 		fmt.Fprintf(c.out, "     %d reordered, %d duplicated, %d corrupted; the emulator: %d missed, %d refused, late by %v on average, %v at most\n",

@@ -264,7 +264,7 @@ func (f *forwarder) heal() {
 func (f *forwarder) snapshot() (Counters, emu.Params, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return Counters{At: f.now(), Counters: f.line.Counters(), Delivery: f.delays}, f.line.Params(), f.err
+	return Counters{At: f.now(), Cut: f.line.IsCut(), Counters: f.line.Counters(), Delivery: f.delays}, f.line.Params(), f.err
 }
 
 // Late is by how much deliveries were late, on average.

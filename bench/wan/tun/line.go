@@ -41,6 +41,7 @@ type Counters struct {
 	At time.Duration // when they were read, since the line started
 	emu.Counters
 	Delivery
+	Cut    bool   // it is cut just now
 	Missed uint64 // packets that were gone before the forwarder read them: it was the bottleneck
 }
 

@@ -271,7 +271,7 @@ func TestReorderDuplicateCorruptAndCut(t *testing.T) {
 	if err := l.CutDirection(AtoB); err != nil {
 		t.Fatal(err)
 	}
-	if all := round(emu.Params{}); len(all) != 0 {
+	if all := round(emu.Params{}); len(all) != 0 || !look(t, l, AtoB).Cut || look(t, l, BtoA).Cut {
 		t.Errorf("cut: %d arrived", len(all))
 	}
 	if err := l.HealDirection(AtoB); err != nil {
