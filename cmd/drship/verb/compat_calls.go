@@ -56,6 +56,26 @@ func (c *compat) calls(verb string, r *config.Resource, t target) []string {
 	return perVolume(&want, func(v *setup.Volume) string { return fmt.Sprintf("%s %s %d%s", backend, verb, v.Minor, options) })
 }
 
+// tried lists what a dry run prints: the calls, with those that drbdadm tries one after the other where a resource may be up or down.
+func (c *compat) tried(verb string, r *config.Resource, t target) []string {
+	lines := c.calls(verb, r, t)
+	host, err := r.Local(c.node.Node)
+	if err != nil {
+		return lines
+	}
+	want := c.restricted(setup.Of(r, host, r.Peers(c.node.Node)), t)
+	by := setup.Caller{Setup: backend, Meta: "drbdmeta", Resource: r.Name}
+	switch verb {
+	case "outdate", "invalidate", "dstate":
+		return append(lines, perVolume(&want, func(v *setup.Volume) string { return by.MetaHead(v) + " " + verb })...)
+	case "show-gi", "get-gi":
+		return append(perVolume(&want, func(v *setup.Volume) string { return fmt.Sprintf("%s %s %d", backend, verb, v.Minor) }), lines...)
+	case "check-resize":
+		return append(perVolume(&want, func(v *setup.Volume) string { return fmt.Sprintf("%s resize %d", backend, v.Minor) }), lines...)
+	}
+	return lines
+}
+
 // nineCall is a call that only DRBD 9 has.
 func nineCall(verb, resource string, p *setup.Peer) string {
 	call := fmt.Sprintf("drbdsetup %s %s %d", verb, resource, p.NodeID)

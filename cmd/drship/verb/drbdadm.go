@@ -347,6 +347,9 @@ func (a *adm) allCalls(ctx context.Context, targets []target) ([]string, error) 
 	for _, t := range targets {
 		r := a.config.Resource(t.resource)
 		calls := a.calls(a.verb, r, t)
+		if a.dry {
+			calls = a.tried(a.verb, r, t)
+		}
 		if a.verb == "adjust" {
 			var err error
 			if calls, err = a.adjustCalls(ctx, r, t); err != nil {
