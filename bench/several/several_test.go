@@ -1,0 +1,221 @@
+// Package several runs one Primary with several peers as real daemons: a near one by protocol C, a far one by protocol A.
+package several
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"drship/bench/pair"
+	"drship/bench/pair/pairtest"
+)
+
+const (
+	size     = 16 << 20
+	patience = 60 * time.Second
+)
+
+// world is a trio: alice is Primary, bob is near, charlie is far.
+type world struct {
+	*testing.T
+	ctx                 context.Context
+	trio                *pair.Pair
+	alice, bob, charlie *pair.Node
+}
+
+// connections says who speaks with whom, and how.
+const connections = `	connection { host alice; host bob; }
+	connection { host alice; host charlie; net { protocol A; } }
+	connection { host bob; host charlie; net { protocol A; } }
+}
+`
+
+func begin(t *testing.T) *world {
+	w := &world{T: t, ctx: pairtest.Real(t)}
+	w.trio = pairtest.Up(w.ctx, t, pair.Options{Binary: os.Getenv("DRSHIP_BIN"), Nodes: []string{"alice", "bob", "charlie"}, Sizes: []int64{size},
+		Adjust: func(_, _, text string) string { return strings.TrimSuffix(text, "}\n") + connections }})
+	w.alice, w.bob, w.charlie = w.trio.Node("alice"), w.trio.Node("bob"), w.trio.Node("charlie")
+	return w
+}
+
+func (w *world) verb(n *pair.Node, verb string, args ...string) string {
+	w.Helper()
+	out, err := n.Verb(w.ctx, verb, args...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return out
+}
+
+func (w *world) wait(n *pair.Node, what string, ok func(pair.Status) bool) {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	if _, err := n.Wait(ctx, what, ok); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// inSync waits until every node that runs says so of itself and of all others.
+func (w *world) inSync() {
+	w.Helper()
+	for _, n := range w.trio.Nodes {
+		w.wait(n, "everything UpToDate", pair.Status.InSync)
+	}
+}
+
+// equal compares the backing files, once nobody writes and everything is applied.
+func (w *world) equal() {
+	w.Helper()
+	w.inSync()
+	disk := func(n *pair.Node) []byte {
+		data, err := os.ReadFile(n.Backing(0))
+		if err != nil {
+			w.Fatal(err)
+		}
+		return data
+	}
+	first := disk(w.alice)
+	for _, n := range w.trio.Nodes[1:] {
+		w.wait(n, "a disk equal to alice's", func(pair.Status) bool { return bytes.Equal(first, disk(n)) })
+	}
+}
+
+// block is what write number n puts into its block.
+func block(n int) []byte {
+	b := bytes.Repeat([]byte{byte(n)}, 4096)
+	binary.BigEndian.PutUint64(b, uint64(n))
+	return b
+}
+
+const (
+	blocks = size / 4096
+	enough = 200 // writes
+)
+
+// writer writes block after block until it is stopped or the node is gone. What was acknowledged comes out of the channel when it ends.
+// Once some are, some is closed.
+func (w *world) writer(n *pair.Node, first int) (some chan struct{}, acknowledged chan int, stop context.CancelFunc) {
+	w.Helper()
+	v, err := n.Open(w.ctx, 0)
+	if err != nil {
+		w.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(w.ctx)
+	some, acknowledged = make(chan struct{}), make(chan int, 1)
+	go func() { // ends with ctx, or with the node
+		defer v.Close()
+		i := first
+		for ; i < first+blocks && ctx.Err() == nil; i++ {
+			if err := v.WriteAt(ctx, block(i), int64(i%blocks)*4096, false); err != nil {
+				break
+			}
+			if i == first+enough {
+				close(some)
+			}
+		}
+		acknowledged <- i - 1
+	}()
+	return some, acknowledged, stop
+}
+
+// holds wants a node to serve every write up to and including last.
+func (w *world) holds(n *pair.Node, first, last int) {
+	w.Helper()
+	v, err := n.Open(w.ctx, 0)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer v.Close()
+	got := make([]byte, 4096)
+	for i := first; i <= last; i++ {
+		if err := v.ReadAt(w.ctx, got, int64(i%blocks)*4096); err != nil {
+			w.Fatal(err)
+		}
+		if !bytes.Equal(got, block(i)) {
+			w.Fatalf("%s lacks write %d of %d that were acknowledged", n.Name, i, last)
+		}
+	}
+}
+
+// The Primary dies under load; the near peer takes over with everything that was acknowledged, the far one follows it, the dead one returns.
+func TestFailoverToTheNearPeer(t *testing.T) {
+	w := begin(t)
+	some, done, stop := w.writer(w.alice, 1)
+	defer stop()
+	<-some
+	if err := w.alice.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	last := <-done
+	if err := w.bob.Promote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.holds(w.bob, 1, last)
+	some, more, stop := w.writer(w.bob, last+1)
+	<-some
+	w.wait(w.charlie, "charlie follows bob", func(s pair.Status) bool { return connection(s, "bob").Role == "Primary" && s.UpToDate() })
+	if err := w.alice.Start(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(w.alice, "alice follows bob", func(s pair.Status) bool { return connection(s, "bob").Role == "Primary" && s.UpToDate() })
+	stop()
+	<-more
+	w.inSync()
+	if out, err := w.charlie.Verb(w.ctx, "primary", pair.Resource); err == nil {
+		t.Fatalf("a second Primary: %s", out)
+	}
+	if err := w.bob.Demote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.equal()
+}
+
+// A far peer that is cut off costs the near one nothing, comes back by journal, and can take over in order; so can the first one again.
+func TestTheFarPeerLeavesReturnsAndTakesOver(t *testing.T) {
+	w := begin(t)
+	w.verb(w.charlie, "disconnect", pair.Resource)
+	some, done, stop := w.writer(w.alice, 1)
+	<-some
+	stop()
+	last := <-done
+	w.verb(w.charlie, "connect", pair.Resource)
+	w.inSync()
+	if err := w.alice.Demote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.charlie.Promote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.holds(w.charlie, 1, last)
+	some, done, stop = w.writer(w.charlie, last+1)
+	<-some
+	w.wait(w.bob, "bob follows charlie", func(s pair.Status) bool { return connection(s, "charlie").Role == "Primary" && s.UpToDate() })
+	stop()
+	<-done
+	w.inSync()
+	if err := w.charlie.Demote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.alice.Promote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.inSync()
+	if err := w.alice.Demote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.equal()
+}
+
+func connection(s pair.Status, name string) pair.Connection {
+	for _, c := range s.Connections {
+		if c.Name == name {
+			return c
+		}
+	}
+	return pair.Connection{}
+}
