@@ -239,7 +239,7 @@ func (g *Group) Volumes() []*Volume { return g.volumes }
 // Peer returns a peer by name, nil if there is none.
 func (g *Group) Peer(name string) *Peer {
 	for _, p := range g.peers {
-		if p.name == name {
+		if p.name == name && !p.forgotten.Load() {
 			return p
 		}
 	}

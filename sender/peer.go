@@ -42,6 +42,8 @@ type Peer struct {
 	waiters    ackHeap
 	congestion ship.Congestion
 
+	forgotten atomic.Bool // nothing is kept for it any more
+
 	protocol atomic.Uint32 // of the stream that runs: 'A', 'B', 'C'; 0 if none. Read on the write path
 	kick     chan struct{}
 

@@ -61,3 +61,17 @@ func (g *Group) Rebase(pos block.Seq) error {
 	}
 	return nil
 }
+
+// Forget frees the journal of a peer that will not come back: the group knows it no longer. No stream may run.
+func (p *Peer) Forget() error {
+	g := p.group
+	g.order.Lock()
+	if p.tracking == byJournal && !p.forgotten.Load() {
+		p.tracking = byBitmap
+		g.journaling--
+	}
+	p.converted = nil
+	p.forgotten.Store(true)
+	g.order.Unlock()
+	return g.trim()
+}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -209,6 +210,61 @@ func TestTheFarPeerLeavesReturnsAndTakesOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.equal()
+}
+
+// A peer that leaves for good is forgotten: nothing is kept for it. If it returns after all, everything is compared anew.
+func TestForgotten(t *testing.T) {
+	w := begin(t)
+	refused := func(text, verb string, args ...string) {
+		t.Helper()
+		if out, err := w.alice.Verb(w.ctx, verb, args...); err == nil || !strings.Contains(err.Error(), text) {
+			t.Fatalf("%s: got %q, %v; want a refusal with %q", verb, out, err, text)
+		}
+	}
+	refused("disconnect first", "forget-peer", "r0:charlie")
+	refused("nothing is kept", "forget-peer", "r0:dora")
+	w.verb(w.charlie, "down", pair.Resource)
+	w.verb(w.alice, "disconnect", "r0:charlie")
+	some, done, stop := w.writer(w.alice, 1)
+	<-some
+	stop()
+	last := <-done
+	if lag := w.journal(w.alice); lag == 0 {
+		t.Fatal("the journal keeps nothing for a peer that is away")
+	}
+	w.verb(w.alice, "forget-peer", "r0:charlie")
+	w.wait(w.alice, "an empty journal", func(pair.Status) bool { return w.journal(w.alice) == 0 })
+	refused("was forgotten", "connect", "r0:charlie")
+	w.verb(w.charlie, "up", pair.Resource)
+	if err := w.alice.Demote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.verb(w.alice, "down", pair.Resource)
+	w.verb(w.alice, "up", pair.Resource)
+	w.wait(w.alice, "alice is back", func(s pair.Status) bool { return s.UpToDate() })
+	if err := w.alice.Promote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.inSync()
+	w.holds(w.alice, 1, last)
+	if err := w.alice.Demote(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.equal()
+}
+
+// journal is how many records a node's journal holds.
+func (w *world) journal(n *pair.Node) int {
+	w.Helper()
+	var all []struct {
+		Journal struct {
+			Records int `json:"journal-records"`
+		} `json:"drship"`
+	}
+	if err := json.Unmarshal([]byte(w.verb(n, "status", "--json", pair.Resource)), &all); err != nil || len(all) != 1 {
+		w.Fatalf("status: %v", err)
+	}
+	return all[0].Journal.Records
 }
 
 func connection(s pair.Status, name string) pair.Connection {

@@ -34,8 +34,14 @@ func (a *attachment) setIDs(i int, peer string, ids state.IDs) {
 			return
 		}
 	}
-	v.Peers = append(v.Peers, journal.PeerMeta{Name: peer, Bitmap: ids.Bitmap})
+	if a.keepsFor(peer) {
+		v.Peers = append(v.Peers, journal.PeerMeta{Name: peer, Bitmap: ids.Bitmap})
+	}
 }
+
+// keepsFor reports whether there are bitmaps against a peer. One that came into the configuration since the disks were attached, or was
+// forgotten, gets no slot: that it has none is what tells the next attach that nothing is known to be equal.
+func (a *attachment) keepsFor(peer string) bool { return a.group.Peer(peer) != nil }
 
 // setPeerDisk stores what is known of a peer's disk while it is out of sight; save makes it durable.
 func (a *attachment) setPeerDisk(i int, peer string, d state.Disk) {
@@ -46,7 +52,9 @@ func (a *attachment) setPeerDisk(i int, peer string, d state.Disk) {
 			return
 		}
 	}
-	v.Peers = append(v.Peers, journal.PeerMeta{Name: peer, Disk: d})
+	if a.keepsFor(peer) {
+		v.Peers = append(v.Peers, journal.PeerMeta{Name: peer, Disk: d})
+	}
 }
 
 // peerDisks is what was known of a peer's disks when the metadata was last written; nil where nothing was.

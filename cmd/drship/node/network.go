@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"drship/cmd/drship/control"
 	"drship/internal/config"
 	"drship/internal/face"
 	"drship/internal/state"
@@ -58,9 +59,14 @@ func (r *Resource) connect(ctx context.Context, names []string, o connectOptions
 			return err
 		}
 	}
+	strange := ""
 	r.mu.Lock()
 	for _, p := range r.peers {
 		if !named(names, p.name) {
+			continue
+		}
+		if r.att != nil && !r.att.keepsFor(p.name) {
+			strange = p.name
 			continue
 		}
 		p.discard, p.try = o.discard, o.tentative
@@ -74,6 +80,10 @@ func (r *Resource) connect(ctx context.Context, names []string, o connectOptions
 	}
 	r.mu.Unlock()
 	r.node.changed()
+	if strange != "" {
+		return &refused{exit: control.ExitRefused, text: "peer " + strange + " is new, or was forgotten, and has no bitmap here",
+			hint: fmt.Sprintf("it gets one when the disks are attached: drship down %s, drship up %s", r.name, r.name)}
+	}
 	return nil
 }
 

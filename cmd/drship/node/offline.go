@@ -8,7 +8,7 @@ import (
 
 // offline are the verbs that need nothing but the store and the disks.
 var offline = map[string]bool{"create-md": true, "get-gi": true, "show-gi": true, "set-gi": true, "dump-md": true, "wipe-md": true, "apply-al": true, "dstate": true,
-	"journal-export": true, "outdate": true, "invalidate": true}
+	"journal-export": true, "outdate": true, "invalidate": true, "forget-peer": true}
 
 // Offline carries out one request of a node whose daemon does not run. Only what needs nothing but the store and the disks
 // can be asked for.

@@ -108,9 +108,6 @@ func (r *Resource) others(a *attachment) []receiver.Other {
 // meetPeers prepares an attachment for several peers: one that there is no slot for was never compared with the data here, and may lack
 // all of it.
 func (r *Resource) meetPeers(a *attachment) error {
-	if len(r.peers) < 2 {
-		return nil
-	}
 	applied, _ := a.store.Staging().Marks()
 	a.target.SetSource(a.source(), applied)
 	if a.untouched() {
@@ -131,10 +128,11 @@ func (a *attachment) hasSlot(peer string) bool {
 // suspectPeers marks everything as different from the chosen peers, and then gives them a slot. The caller saves.
 func (r *Resource) suspectPeers(a *attachment, chosen func(p *peer) bool) error {
 	for _, p := range r.peers {
-		if !chosen(p) {
+		gp := a.group.Peer(p.name)
+		if gp == nil || !chosen(p) {
 			continue
 		}
-		if err := a.group.Peer(p.name).SetAll(); err != nil {
+		if err := gp.SetAll(); err != nil {
 			return fmt.Errorf("mark everything as different from %s: %w", p.name, err)
 		}
 		for i := range a.meta.Volumes {

@@ -84,6 +84,7 @@ var verbs = map[string]verb{
 	"new-minor":           verbNewMinor,
 	"del-minor":           verbDelMinor,
 	"del-resource":        verbDelResource,
+	"forget-peer":         verbForgetPeer,
 	"new-peer":            verbNewPeer,
 	"del-peer":            verbDisconnect,
 	"new-path":            verbNothing,

@@ -31,7 +31,7 @@ func (a *app) steps() []*cobra.Command {
 			flags: func(fs *pflag.FlagSet) { fs.String("handler", "", "`NAME` of the handler") }},
 	} {
 		out = append(out, a.command(request{
-			verb: s.verb, group: groupRun, short: s.short, long: s.long, flags: s.flags, example: "  drship " + s.verb + " r0", hidden: true,
+			verb: s.verb, group: groupRun, short: s.short, long: s.long, flags: s.flags, example: "  drship " + s.verb + " r0", hidden: s.verb != "forget-peer",
 		}))
 	}
 	return out
