@@ -18,7 +18,7 @@ LINE      ?= rate=100M rtt=50ms loss=1%
 
 # Tools that must be there once deps has run as root; elsewhere what is missing is skipped, with a message.
 TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
-PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/wan ./bench/wan/tun
+PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/several ./bench/wan ./bench/wan/tun
 
 .DEFAULT_GOAL := build
 .PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim walk soak mutate flaps fuzz bench bench-bytes kernel release reproducible deps clean

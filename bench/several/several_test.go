@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -28,17 +29,18 @@ type world struct {
 	alice, bob, charlie *pair.Node
 }
 
-// connections says who speaks with whom, and how.
+// connections says who speaks with whom, and how: with charlie over other addresses than the two near ones have between them.
 const connections = `	connection { host alice; host bob; }
-	connection { host alice; host charlie; net { protocol A; } }
-	connection { host bob; host charlie; net { protocol A; } }
+	connection { host alice address 127.201.%[1]d.1:7788; host charlie address 127.201.%[1]d.3:7788; net { protocol A; ping-int 2; } }
+	connection { host bob address 127.201.%[1]d.2:7788; host charlie address 127.201.%[1]d.3:7788; net { protocol A; ping-int 2; } }
 }
 `
 
 func begin(t *testing.T) *world {
 	w := &world{T: t, ctx: pairtest.Real(t)}
+	wan := fmt.Sprintf(connections, os.Getpid()%250)
 	w.trio = pairtest.Up(w.ctx, t, pair.Options{Binary: os.Getenv("DRSHIP_BIN"), Nodes: []string{"alice", "bob", "charlie"}, Sizes: []int64{size},
-		Adjust: func(_, _, text string) string { return strings.TrimSuffix(text, "}\n") + connections }})
+		Adjust: func(_, _, text string) string { return strings.TrimSuffix(text, "}\n") + wan }})
 	w.alice, w.bob, w.charlie = w.trio.Node("alice"), w.trio.Node("bob"), w.trio.Node("charlie")
 	return w
 }

@@ -269,7 +269,7 @@ func (r *Resource) standAlone(p *peer) {
 	r.mu.Lock()
 	p.wanted = false
 	if r.net != nil {
-		r.net.endpoint.Want(p.name, false)
+		r.net.want(p.name, false)
 	}
 	r.mu.Unlock()
 }

@@ -36,11 +36,19 @@ type peer struct {
 // inSight reports whether the peer's data is being kept equal with ours, or at least known. Called with mu held.
 func (p *peer) inSight() bool { return p.session != nil && p.session.ready }
 
-// network is the endpoint of a resource and the goroutines that serve its sessions.
+// network is what a resource has while it is connected or waits: an endpoint for each of its own addresses that peers are spoken to from, and the
+// goroutines that serve sessions.
 type network struct {
-	endpoint *wan.Endpoint
-	cancel   context.CancelFunc
-	done     sync.WaitGroup
+	endpoints map[string]*wan.Endpoint // by the name of the peer; several peers may share one
+	cancel    context.CancelFunc
+	done      sync.WaitGroup
+}
+
+// want starts to connect with a peer, or gives it up.
+func (n *network) want(peer string, on bool) {
+	if e := n.endpoints[peer]; e != nil {
+		e.Want(peer, on)
+	}
 }
 
 type connectOptions struct{ discard, tentative bool }
@@ -75,7 +83,7 @@ func (r *Resource) connect(ctx context.Context, names []string, o connectOptions
 				r.passLocked(p, state.Unconnected)
 			}
 			p.wanted, p.conn, p.lastErr = true, state.WFConnection, ""
-			n.endpoint.Want(p.name, true)
+			n.want(p.name, true)
 		}
 	}
 	r.mu.Unlock()
@@ -99,25 +107,35 @@ func named(names []string, name string) bool {
 	return false
 }
 
-// openNetwork starts listening, and a goroutine that takes sessions as they come.
+// openNetwork starts listening, and goroutines that take sessions as they come.
 func (r *Resource) openNetwork() (*network, error) {
-	cfg, err := r.endpointConfig()
-	if err != nil {
-		return nil, err
-	}
-	e, err := wan.NewEndpoint(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("open network of %s: %w", r.name, err)
+	n := &network{endpoints: map[string]*wan.Endpoint{}}
+	var all []*wan.Endpoint
+	for _, group := range byAddress(r.peers) {
+		cfg, err := r.endpointConfig(group)
+		if err != nil {
+			return nil, err
+		}
+		e, err := wan.NewEndpoint(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("open network of %s: %w", r.name, err)
+		}
+		all = append(all, e)
+		for _, p := range group {
+			n.endpoints[p.name] = e
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &network{endpoint: e, cancel: cancel}
-	n.done.Go(func() {
-		if err := e.Run(ctx); err != nil && ctx.Err() == nil {
-			r.log.Error("network stopped", "err", err)
-			r.networkFailed(err)
-		}
-	})
-	n.done.Go(func() { r.accept(ctx, n) })
+	n.cancel = cancel
+	for _, e := range all {
+		n.done.Go(func() {
+			if err := e.Run(ctx); err != nil && ctx.Err() == nil {
+				r.log.Error("network stopped", "err", err)
+				r.networkFailed(n, e, err)
+			}
+		})
+		n.done.Go(func() { r.accept(ctx, n, e) })
+	}
 	if len(r.peers) > 1 {
 		n.done.Go(func() { r.newsLoop(ctx) })
 	}
@@ -127,17 +145,40 @@ func (r *Resource) openNetwork() (*network, error) {
 	return n, nil
 }
 
-func (r *Resource) networkFailed(err error) {
+// byAddress puts peers together that are spoken to from the same address, in the order of the configuration.
+func byAddress(peers []*peer) (groups [][]*peer) {
+	at := map[string]int{}
+	for _, p := range peers {
+		local := p.cfg.Local.HostPort()
+		i, ok := at[local]
+		if !ok {
+			i = len(groups)
+			at[local] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], p)
+	}
+	return groups
+}
+
+func (r *Resource) networkFailed(n *network, e *wan.Endpoint, err error) {
 	r.mu.Lock()
 	for _, p := range r.peers {
-		p.lastErr = err.Error()
+		if n.endpoints[p.name] == e {
+			p.lastErr = err.Error()
+		}
 	}
 	r.mu.Unlock()
 	r.node.changed()
 }
 
-func (r *Resource) endpointConfig() (wan.Config, error) {
+// endpointConfig is that of the endpoint for peers that are spoken to from one address. What one of them alone has for itself counts, else what the
+// resource has.
+func (r *Resource) endpointConfig(peers []*peer) (wan.Config, error) {
 	net := r.cfg.Net
+	if len(peers) == 1 && len(r.peers) > 1 {
+		net = peers[0].cfg.Net
+	}
 	c := wan.Config{
 		Resource: r.name, Node: r.node.env.Node, Listen: r.host.Address.HostPort(),
 		Timing:       wan.Timing{ConnectInt: net.ConnectInt, PingInt: net.PingInt, PingTimeout: net.PingTimeout, Timeout: net.Timeout},
@@ -145,15 +186,15 @@ func (r *Resource) endpointConfig() (wan.Config, error) {
 		ListenPacket: r.node.env.ListenPacket,
 	}
 	pins := map[string][]string{}
-	for _, p := range r.peers {
+	for _, p := range peers {
 		c.MaxStripes = max(c.MaxStripes, p.cfg.WAN.MaxStripes)
 		c.Peers = append(c.Peers, wan.Peer{Name: p.name, Addr: p.cfg.Remote.HostPort()})
 		if fp := p.cfg.Host.Fingerprint; fp != "" {
 			pins[p.name] = append(pins[p.name], fp)
 		}
 	}
-	if len(r.peers) > 0 && r.peers[0].cfg.Local.Port != 0 {
-		c.Listen = r.peers[0].cfg.Local.HostPort()
+	if peers[0].cfg.Local.Port != 0 {
+		c.Listen = peers[0].cfg.Local.HostPort()
 	}
 	t, err := r.node.trust.forLink(pins)
 	if err != nil {
@@ -174,9 +215,9 @@ func (r *Resource) endpointConfig() (wan.Config, error) {
 }
 
 // accept serves sessions as they come, one at a time for each peer.
-func (r *Resource) accept(ctx context.Context, n *network) {
+func (r *Resource) accept(ctx context.Context, n *network, e *wan.Endpoint) {
 	for {
-		link, err := n.endpoint.Accept(ctx)
+		link, err := e.Accept(ctx)
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, wan.ErrClosed) {
 				r.log.Error("no more sessions", "err", err)
@@ -200,7 +241,7 @@ func (r *Resource) disconnect(names []string) {
 			p.session.leaving = true
 			ending = append(ending, p.session)
 		} else if r.net != nil {
-			r.net.endpoint.Want(p.name, false)
+			r.net.want(p.name, false)
 		}
 	}
 	r.mu.Unlock()

@@ -288,6 +288,9 @@ func (r *Resource) endpointKeyLocked() string {
 	key := fmt.Sprint(n.ConnectInt, n.PingInt, n.PingTimeout, n.Timeout, n.CramHMACAlg, n.SharedSecret, n.AllowUnauthenticated, r.host.Address)
 	for _, p := range r.peers {
 		key += fmt.Sprint(" ", p.name, p.cfg.Local, p.cfg.Remote, p.cfg.Host.Fingerprint)
+		if o := p.cfg.Net; len(r.peers) > 1 {
+			key += fmt.Sprint(o.ConnectInt, o.PingInt, o.PingTimeout, o.Timeout, o.CramHMACAlg, o.SharedSecret, o.AllowUnauthenticated)
+		}
 	}
 	return key
 }

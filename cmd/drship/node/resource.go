@@ -101,9 +101,6 @@ func newResource(n *Node, rc *config.Resource) (*Resource, error) {
 	if err := r.reconfigure(rc); err != nil {
 		return r, err
 	}
-	if n := len(r.peers); n > 1 {
-		r.log.Warn("more than one peer is not supported yet: Secondaries may not settle among themselves", "peers", n)
-	}
 	return r, nil
 }
 

@@ -219,7 +219,7 @@ func (h hooks) JournalFull(peer string) {
 		if p != nil {
 			s, p.wanted, p.conn = p.session, false, state.StandAlone
 			if h.r.net != nil {
-				h.r.net.endpoint.Want(peer, false)
+				h.r.net.want(peer, false)
 			}
 		}
 		h.r.mu.Unlock()
