@@ -75,17 +75,25 @@ func (w *world) inSync() {
 func (w *world) equal() {
 	w.Helper()
 	w.inSync()
-	disk := func(n *pair.Node) []byte {
-		data, err := os.ReadFile(n.Backing(0))
-		if err != nil {
-			w.Fatal(err)
-		}
-		return data
-	}
-	first := disk(w.alice)
+	w.sameDisks()
+}
+
+// sameDisks waits until everything is applied.
+func (w *world) sameDisks() {
+	w.Helper()
+	first := w.disk(w.alice)
 	for _, n := range w.trio.Nodes[1:] {
-		w.wait(n, "a disk equal to alice's", func(pair.Status) bool { return bytes.Equal(first, disk(n)) })
+		w.wait(n, "a disk equal to alice's", func(pair.Status) bool { return bytes.Equal(first, w.disk(n)) })
 	}
+}
+
+func (w *world) disk(n *pair.Node) []byte {
+	w.Helper()
+	data, err := os.ReadFile(n.Backing(0))
+	if err != nil {
+		w.Fatal(err)
+	}
+	return data
 }
 
 // block is what write number n puts into its block.

@@ -77,7 +77,8 @@ type Resource struct {
 	WAN         WAN
 	Connections []*Connection
 	IgnoreOn    []string
-	Stacked     bool // one of its hosts stands on top of another resource
+	Stacked     bool     // one of its hosts stands on top of another resource
+	Aliases     []string // names of the resources that stood on top of it: see Config.Unstacked
 
 	Written  Written
 	Template string  // path of its template-file, "" if none

@@ -113,6 +113,56 @@ func TestStacked(t *testing.T) {
 	}
 }
 
+func TestUnstacked(t *testing.T) {
+	text := "resource r0 { net { protocol C; } " + twoHosts + `}
+	resource r0-U { net { protocol A; }
+		stacked-on-top-of r0 { device /dev/drbd10; address 192.168.42.1:7788; }
+		on charlie { device /dev/drbd10; disk /dev/hda6; address 192.168.42.2:7788; meta-disk internal; } }`
+	c := mustParse(t, text)
+	flat := c.Unstacked()
+	if len(flat.Resources) != 1 || flat.Resource("r0-U") != flat.Resource("r0") || len(flat.Warnings) != len(c.Warnings)+1 {
+		t.Fatalf("%d resources, warnings %v", len(flat.Resources), flat.Warnings)
+	}
+	r := flat.Resource("r0")
+	for node, want := range map[string]string{
+		"alice":   "bob 10.0.0.1:7788 10.0.0.2:7788, charlie 192.168.42.1:7788 192.168.42.2:7788",
+		"bob":     "alice 10.0.0.2:7788 10.0.0.1:7788, charlie 192.168.42.1:7788 192.168.42.2:7788",
+		"charlie": "alice 192.168.42.2:7788 192.168.42.1:7788, bob 192.168.42.2:7788 192.168.42.1:7788",
+	} {
+		if got := links(r, node); got != want {
+			t.Errorf("peers of %s: %s, want %s", node, got, want)
+		}
+	}
+	for i, want := range []byte{'C', 'A'} {
+		if p := r.Peers("alice")[i]; p.Net.Protocol != want {
+			t.Errorf("protocol with %s: %c", p.Host.Name, p.Net.Protocol)
+		}
+	}
+	if h, err := r.Local("charlie"); err != nil || h.Volumes[0].Disk != "/dev/hda6" || h.NodeID != 2 {
+		t.Errorf("charlie: %+v, %v", h, err)
+	}
+	if again := c.Resource("r0"); len(again.Hosts) != 2 || len(again.Connections) != 0 {
+		t.Error("the configuration as it was written has changed")
+	}
+}
+
+// What has no counterpart is left out, and said to be.
+func TestUnstackedNot(t *testing.T) {
+	host := func(name, address string) string {
+		return "on " + name + " { address " + address + ":7788; volume 0 { device /dev/drbd0; disk /dev/a; } volume 1 { device /dev/drbd1; disk /dev/b; } } "
+	}
+	c := mustParse(t, "resource r0 { "+host("alice", "10.0.0.1")+host("bob", "10.0.0.2")+`}
+	resource r0-U { stacked-on-top-of r0 { device /dev/drbd10; address 192.168.42.1:7788; }
+		on charlie { device /dev/drbd10; disk /dev/hda6; address 192.168.42.2:7788; meta-disk internal; } }`)
+	flat := c.Unstacked()
+	if len(flat.Resources) != 1 || flat.Resource("r0-U") != nil || len(flat.Resource("r0").Hosts) != 2 {
+		t.Fatalf("%+v", flat.Resources)
+	}
+	if text := flat.Warnings[len(flat.Warnings)-1].Text; !strings.Contains(text, "r0-U is not run") {
+		t.Errorf("warning: %s", text)
+	}
+}
+
 func TestProxiedHostsTalkOutside(t *testing.T) {
 	r := mustParse(t, `resource r0 {
 		on alice { device minor 1; disk /dev/a; address 127.0.0.1:7789; proxy on alice { inside 127.0.0.1:7788; outside 10.1.1.1:7788; } }

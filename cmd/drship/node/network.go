@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -176,7 +177,7 @@ func (r *Resource) networkFailed(n *network, e *wan.Endpoint, err error) {
 // resource has.
 func (r *Resource) endpointConfig(peers []*peer) (wan.Config, error) {
 	net := r.cfg.Net
-	if len(peers) == 1 && len(r.peers) > 1 {
+	if len(r.peers) > 1 && sameLink(peers) {
 		net = peers[0].cfg.Net
 	}
 	c := wan.Config{
@@ -212,6 +213,17 @@ func (r *Resource) endpointConfig(peers []*peer) (wan.Config, error) {
 		r.log.Warn("allow-unauthenticated is on: whoever reaches the port may read and change the data")
 	}
 	return c, nil
+}
+
+// sameLink reports whether all have the same timers and the same secret.
+func sameLink(peers []*peer) bool {
+	first := linkKey(peers[0].cfg.Net)
+	return !slices.ContainsFunc(peers, func(p *peer) bool { return linkKey(p.cfg.Net) != first })
+}
+
+// linkKey is what an endpoint is told of the net section.
+func linkKey(n config.Net) string {
+	return fmt.Sprint(n.ConnectInt, n.PingInt, n.PingTimeout, n.Timeout, n.CramHMACAlg, n.SharedSecret, n.AllowUnauthenticated)
 }
 
 // accept serves sessions as they come, one at a time for each peer.

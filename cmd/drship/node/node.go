@@ -11,6 +11,8 @@
 //	source.go    the source side of a session
 //	packing.go   how the configuration wants batches packed
 //	target.go    the target side of a session
+//	several.go   more than one peer: who ships, who leaves whom alone; hearsay.go what nodes tell each other of third ones
+//	forget.go    a peer that will not come back
 //	splitbrain.go what happens when the handshake finds more than one truth
 //	fence.go     a peer out of sight: fence-peer, frozen I/O, outdated data
 //	iofail.go    a backing disk that fails
@@ -76,6 +78,15 @@ type Env struct {
 	ListenPacket func(ctx context.Context, addr string) (net.PacketConn, error)
 }
 
+// load reads the configuration as it is run.
+func (e *Env) load() (*config.Config, error) {
+	cfg, err := e.LoadConfig()
+	if err != nil {
+		return nil, err
+	}
+	return cfg.Unstacked(), nil
+}
+
 // Node is a running node.
 type Node struct {
 	env      Env
@@ -98,7 +109,7 @@ func New(env Env) (*Node, error) {
 	if env.OpenDisk == nil {
 		env.OpenDisk = func(path string) (disk.Disk, error) { return disk.Open(path, disk.Options{}) }
 	}
-	cfg, err := env.LoadConfig()
+	cfg, err := env.load()
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +258,7 @@ func (n *Node) reloads(ctx context.Context) {
 // reload reads the configuration again. New resources appear, those that are gone and down disappear; what runs goes on as it was set up
 // (setup.go) until adjust, attach or connect.
 func (n *Node) reload(ctx context.Context) error {
-	cfg, err := n.env.LoadConfig()
+	cfg, err := n.env.load()
 	if err != nil {
 		return err
 	}
@@ -286,7 +297,7 @@ func (n *Node) reload(ctx context.Context) error {
 
 func find(rs []*Resource, name string) *Resource {
 	for _, r := range rs {
-		if r.name == name {
+		if r.name == name || r.alias(name) {
 			return r
 		}
 	}

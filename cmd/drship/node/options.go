@@ -284,12 +284,11 @@ func needsLink(before, after setup.Peer) bool {
 
 // endpointKeyLocked tells endpoints apart: what the resource listens and connects with, whoever the peer is.
 func (r *Resource) endpointKeyLocked() string {
-	n := r.cfg.Net
-	key := fmt.Sprint(n.ConnectInt, n.PingInt, n.PingTimeout, n.Timeout, n.CramHMACAlg, n.SharedSecret, n.AllowUnauthenticated, r.host.Address)
+	key := linkKey(r.cfg.Net) + fmt.Sprint(" ", r.host.Address)
 	for _, p := range r.peers {
 		key += fmt.Sprint(" ", p.name, p.cfg.Local, p.cfg.Remote, p.cfg.Host.Fingerprint)
-		if o := p.cfg.Net; len(r.peers) > 1 {
-			key += fmt.Sprint(o.ConnectInt, o.PingInt, o.PingTimeout, o.Timeout, o.CramHMACAlg, o.SharedSecret, o.AllowUnauthenticated)
+		if len(r.peers) > 1 {
+			key += " " + linkKey(p.cfg.Net)
 		}
 	}
 	return key
