@@ -126,6 +126,9 @@ func (a *applier) staged(s journal.Staged) error {
 
 // write applies batches and chunks in their order. Old content that has to be kept is durable before the first byte.
 func (a *applier) write(items []*item) error {
+	if err := a.t.others.chunks(items); err != nil {
+		return storeFailed("mark a resync in the bitmaps against other peers", err)
+	}
 	if err := a.save(items); err != nil {
 		return err
 	}
@@ -182,7 +185,6 @@ func (a *applier) chunk(it *item) error {
 		return fmt.Errorf("apply %T: not a chunk", it.msg)
 	}
 	v := a.t.volumes[m.Volume]
-	a.t.others.chunk(m.Volume, block.Range{Off: m.Off, Len: int64(m.Len)})
 	var err error
 	if m.Zero {
 		err = a.zeroes(v, m.Off, int64(m.Len))
@@ -218,7 +220,7 @@ func (a *applier) flush() error {
 		a.t.resynced(a.fresh)
 	}
 	a.unsynced, a.oldest, a.unsure, a.fresh = 0, time.Time{}, false, a.fresh[:0]
-	if err := a.t.others.write(len(a.done) > 0); err != nil {
+	if err := a.t.others.write(); err != nil {
 		return storeFailed("write bitmaps against other peers", err)
 	}
 	if moved {

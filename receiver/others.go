@@ -5,6 +5,7 @@ import (
 
 	"drship/internal/block"
 	"drship/journal"
+	"drship/wan/frame"
 )
 
 // Other is a peer and the bitmaps that this side keeps against it, by volume.
@@ -131,18 +132,31 @@ func (o *others) records(last block.Seq, recs []block.Record) {
 	}
 }
 
-// chunk marks what a resync overwrites. Its position is not known before the resync ends, and until then nothing is cleared.
-func (o *others) chunk(volume uint16, r block.Range) {
+// chunks marks, durably, what a resync is about to overwrite. A block that is on the disk when a crash comes is found equal afterwards, and is not
+// sent again. The position of a chunk is not known before the resync ends, and until then nothing is cleared.
+func (o *others) chunks(items []*item) error {
 	if o == nil {
-		return
+		return nil
 	}
+	some := false
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, p := range o.peers {
-		if p.Name != o.source {
-			p.set(volume, r)
+	for _, it := range items {
+		m, ok := it.msg.(*frame.Chunk)
+		if !ok {
+			continue
+		}
+		some = true
+		for _, p := range o.peers {
+			if p.Name != o.source {
+				p.set(m.Volume, block.Range{Off: m.Off, Len: int64(m.Len)})
+			}
 		}
 	}
+	o.mu.Unlock()
+	if !some {
+		return nil
+	}
+	return o.store.FlushBitmaps(o.bitmaps()...)
 }
 
 // reached says that a resync ended at a position.
@@ -169,20 +183,19 @@ func (p *otherPeer) set(volume uint16, r block.Range) {
 	}
 }
 
-// write hands the bitmaps to the store before it forgets what set them: staged batches, or, with sync, chunks that the source will not
-// send again.
-func (o *others) write(sync bool) error {
+// write hands the bitmaps to the store before it forgets the staged batches that set them.
+func (o *others) write() error {
 	if o == nil {
 		return nil
 	}
-	var all []*journal.Bitmap
+	return o.store.WriteBitmaps(o.bitmaps()...)
+}
+
+func (o *others) bitmaps() (all []*journal.Bitmap) {
 	for _, p := range o.peers {
 		for _, b := range p.Bitmaps {
 			all = append(all, b)
 		}
 	}
-	if sync {
-		return o.store.FlushBitmaps(all...)
-	}
-	return o.store.WriteBitmaps(all...)
+	return all
 }
