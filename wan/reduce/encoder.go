@@ -77,7 +77,7 @@ func (e *Encoder) Batch(prev block.Seq, recs []block.Record, dst []byte) (*frame
 		Records: uint32(len(e.entries)), Folded: uint32(gone), Digest: uint8(e.opt.Digest),
 	}
 	data := e.buildTable(b)
-	dst = e.payload(dst, b, recs, data)
+	e.payload(dst, b, recs, data)
 
 	e.stats.Records += uint64(len(recs))
 	e.stats.Folded += uint64(gone)
@@ -89,7 +89,7 @@ func (e *Encoder) Batch(prev block.Seq, recs []block.Record, dst []byte) (*frame
 }
 
 // payload appends the payload of a batch to dst and fills in b.
-func (e *Encoder) payload(dst []byte, b *frame.Batch, recs []block.Record, data int) []byte {
+func (e *Encoder) payload(dst []byte, b *frame.Batch, recs []block.Record, data int) {
 	at := len(dst)
 	reduced := e.gear.Reduce && e.slots > 0
 	switch {
@@ -124,7 +124,6 @@ func (e *Encoder) payload(dst []byte, b *frame.Batch, recs []block.Record, data 
 	}
 	e.stats.BytesPacked += uint64(packed)
 	b.Payload = dst[at:len(dst):len(dst)]
-	return dst
 }
 
 // Step is a batch without records, from prev to last: it leads into a journal epoch in which nothing was written yet.
