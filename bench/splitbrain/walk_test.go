@@ -51,7 +51,7 @@ func number(t *testing.T, name string, otherwise int) int {
 // step does one thing; a node may refuse it, which is an answer like any other.
 func (w *walk) step(i int) {
 	n := w.pair.Nodes[w.rng.IntN(2)]
-	act := w.rng.IntN(14)
+	act := w.rng.IntN(16)
 	w.Logf("step %d: %d on %s", i, act, n.Name)
 	switch {
 	case act < 4:
@@ -72,10 +72,17 @@ func (w *walk) step(i int) {
 	if !n.Running() {
 		return
 	}
-	verb := []string{"primary", "primary", "secondary", "disconnect", "connect", "connect"}[act-8]
+	verb := []string{"primary", "primary", "secondary", "disconnect", "connect", "connect", "detach", "attach"}[act-8]
 	if _, err := n.Verb(w.ctx, verb, pair.Resource); err != nil {
 		w.Logf("%v", err)
 	}
+}
+
+func (w *walk) other(n *pair.Node) *pair.Node {
+	if n == w.alice {
+		return w.bob
+	}
+	return w.alice
 }
 
 func (w *walk) startIfDead(n *pair.Node) {
@@ -112,11 +119,17 @@ func (w *walk) writeSome(n *pair.Node) {
 		w.next++
 		before := w.inSync(n)
 		if err := v.WriteAt(w.ctx, content(text), int64(b)*4096, false); err != nil {
-			w.Fatalf("%s, Primary, failed a write: %v", n.Name, err)
+			if s, serr := n.Status(w.ctx); serr == nil && s.Devices[0].Disk == "UpToDate" {
+				w.Fatalf("%s, Primary, failed a write: %v", n.Name, err)
+			}
+			return // no disk here, and no peer that serves
 		}
-		if before && w.inSync(n) {
+		switch s, err := n.Status(w.ctx); {
+		case before && w.inSync(n):
 			w.safe[b] = text
-		} else {
+		case err == nil && s.Devices[0].Disk != "UpToDate": // it is on the peer alone
+			w.lone[w.other(n).Name][b] = text
+		default:
 			w.lone[n.Name][b] = text
 		}
 	}
@@ -129,6 +142,7 @@ func (w *walk) heal() {
 		w.startIfDead(n)
 	}
 	for _, n := range w.pair.Nodes {
+		_, _ = n.Verb(w.ctx, "attach", pair.Resource) // says so where there is a disk
 		if err := n.Demote(w.ctx); err != nil {
 			w.Fatal(err)
 		}
