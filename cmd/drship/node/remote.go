@@ -242,7 +242,7 @@ func (r *Resource) askService(s *session) (bool, error) {
 		return false, err
 	}
 	if reply.Code != 0 {
-		return false, &state.Refusal{Code: state.Code(reply.Code), Text: state.CodeText(state.Code(reply.Code)), Detail: reply.Text}
+		return false, refusalOf(reply)
 	}
 	r.mu.Lock()
 	if r.remote != rem || s.ctx.Err() != nil {
@@ -352,7 +352,7 @@ func (s *session) endOfService(ctx context.Context) error {
 		s.end(errRenegotiate)
 	}
 	if reply.Code != 0 {
-		return &state.Refusal{Code: state.Code(reply.Code), Text: state.CodeText(state.Code(reply.Code)), Detail: reply.Text}
+		return refusalOf(reply)
 	}
 	return nil
 }

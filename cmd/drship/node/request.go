@@ -122,16 +122,24 @@ func (s *session) grantPrimary(ctx context.Context) frame.Reply {
 	case src == nil || att == nil:
 		return frame.Reply{}
 	}
+	if !s.awaitDrained(ctx, att) {
+		return reply(state.Refused(state.SSTransientState, "%s still has writes to send; try again, or disconnect first to go without them", s.r.node.env.Node))
+	}
+	return frame.Reply{}
+}
+
+// awaitDrained waits until the peer has applied everything; false where ctx ends before.
+func (s *session) awaitDrained(ctx context.Context, a *attachment) bool {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for !att.group.Peer(s.peer.name).Drained() {
+	for !a.group.Peer(s.peer.name).Drained() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return reply(state.Refused(state.SSTransientState, "%s still has writes to send; try again, or disconnect first to go without them", s.r.node.env.Node))
+			return false
 		}
 	}
-	return frame.Reply{}
+	return true
 }
 
 func reply(f *state.Refusal) frame.Reply {
@@ -139,6 +147,11 @@ func reply(f *state.Refusal) frame.Reply {
 		return frame.Reply{}
 	}
 	return frame.Reply{Code: int32(f.Code), Text: f.Detail}
+}
+
+// refusalOf is what the peer refused with.
+func refusalOf(m frame.Reply) *state.Refusal {
+	return &state.Refusal{Code: state.Code(m.Code), Text: state.CodeText(state.Code(m.Code)), Detail: m.Text}
 }
 
 func refusal(err error) frame.Reply {

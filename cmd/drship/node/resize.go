@@ -158,7 +158,7 @@ func (r *Resource) resyncGrown(a *attachment) error {
 func (s *session) require(ctx context.Context, verb uint8, arg uint64) (frame.Reply, error) {
 	reply, err := s.ask(ctx, verb, arg)
 	if err == nil && reply.Code != 0 {
-		err = &state.Refusal{Code: state.Code(reply.Code), Text: state.CodeText(state.Code(reply.Code)), Detail: reply.Text}
+		err = refusalOf(reply)
 	}
 	return reply, err
 }

@@ -117,7 +117,7 @@ func (r *Resource) askPeers(ctx context.Context) error {
 			return err
 		}
 		if reply.Code != 0 {
-			return &state.Refusal{Code: state.Code(reply.Code), Text: state.CodeText(state.Code(reply.Code)), Detail: reply.Text}
+			return refusalOf(reply)
 		}
 	}
 	return nil
@@ -415,7 +415,7 @@ func (r *Resource) invalidateRemote(ctx context.Context, names []string) error {
 			return err
 		}
 		if reply.Code != 0 {
-			return &state.Refusal{Code: state.Code(reply.Code), Text: state.CodeText(state.Code(reply.Code)), Detail: reply.Text}
+			return refusalOf(reply)
 		}
 	}
 	if len(asked) == 0 {

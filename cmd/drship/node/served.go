@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"drship/internal/digest"
 	"drship/internal/state"
@@ -182,14 +181,8 @@ func (s *session) grantHome(ctx context.Context) error {
 		r.endService(s)
 		return nil
 	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !a.group.Peer(s.peer.name).Drained() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return state.Refused(state.SSTransientState, "%s still has writes to send", r.node.env.Node)
-		}
+	if !s.awaitDrained(ctx, a) {
+		return state.Refused(state.SSTransientState, "%s still has writes to send", r.node.env.Node)
 	}
 	r.endService(s)
 	return nil

@@ -99,7 +99,7 @@ func (s *session) demand(ctx context.Context, verb uint8, arg uint64) error {
 		return err
 	}
 	if reply.Code != 0 {
-		return &state.Refusal{Code: state.Code(reply.Code), Text: state.CodeText(state.Code(reply.Code)), Detail: reply.Text}
+		return refusalOf(reply)
 	}
 	return nil
 }
