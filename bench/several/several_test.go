@@ -153,20 +153,28 @@ func (w *world) holds(n *pair.Node, first, last int) {
 	}
 }
 
-// The Primary dies under load; the near peer takes over with everything that was acknowledged, the far one follows it, the dead one returns.
-func TestFailoverToTheNearPeer(t *testing.T) {
-	w := begin(t)
+// bobTakesOver kills alice while she is written to, and promotes bob, who has to have all that was acknowledged: the number of the last
+// write is returned.
+func (w *world) bobTakesOver() int {
+	w.Helper()
 	some, done, stop := w.writer(w.alice, 1)
 	defer stop()
 	<-some
 	if err := w.alice.Kill(); err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	last := <-done
 	if err := w.bob.Promote(w.ctx); err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
 	w.holds(w.bob, 1, last)
+	return last
+}
+
+// The Primary dies under load; the near peer takes over with everything that was acknowledged, the far one follows it, the dead one returns.
+func TestFailoverToTheNearPeer(t *testing.T) {
+	w := begin(t)
+	last := w.bobTakesOver()
 	some, more, stop := w.writer(w.bob, last+1)
 	<-some
 	w.wait(w.charlie, "charlie follows bob", func(s pair.Status) bool { return connection(s, "bob").Role == "Primary" && s.UpToDate() })

@@ -36,17 +36,7 @@ func TestStacked(t *testing.T) {
 	}
 	w.verb(w.alice, "primary", "--force", "r0-U") // by its other name
 	w.wait(w.alice, "everything UpToDate", pair.Status.InSync)
-	some, done, stop := w.writer(w.alice, 1)
-	defer stop()
-	<-some
-	if err := w.alice.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	last := <-done
-	if err := w.bob.Promote(w.ctx); err != nil {
-		t.Fatal(err)
-	}
-	w.holds(w.bob, 1, last)
+	w.bobTakesOver()
 	w.wait(w.charlie, "charlie follows bob, who has the address now", func(s pair.Status) bool { return connection(s, "bob").Role == "Primary" && s.UpToDate() })
 	if err := w.alice.Start(w.ctx); err != nil {
 		t.Fatal(err)
