@@ -27,7 +27,7 @@ import (
 //	heed     one goroutine a stripe: takes acknowledgements; what they free lets others send
 //	tend     one goroutine a session: clock of the schedule, number of stripes, dials
 const (
-	spreadWindow = 48 << 20               // bytes that a lane may be ahead of its reader, on each side: 1 Gbit/s at 300 ms
+	spreadWindow = 32 << 20               // bytes that a lane may be ahead of its reader, on each side: 500 Mbit/s at 500 ms, 1 Gbit/s at 250
 	farRTT       = 3 * time.Millisecond   // from here on stripes are worth their while
 	lowWater     = 64 << 10               // bytes: the next message is asked for when no more wait for a stripe
 	highWater    = 4 << 20                // the same on a fast line

@@ -118,12 +118,10 @@ func receive(ctx context.Context, s *wan.Session) error {
 	}
 }
 
-// flight is what is known of the messages under way.
+// flights is what is known of the messages under way.
 type flights struct {
 	sent  chan time.Time
-	bytes int
-	delay []time.Duration
-	slot  uint64
+	delay []time.Duration // of those that were answered
 }
 
 func send(ctx context.Context, s *wan.Session, o options) error {
