@@ -167,3 +167,28 @@ func bobHas(t *testing.T, n *pair.Node) bool {
 	}
 	return false
 }
+
+// A resync that is to be held for longer than the daemon lives is held again after its restart, on either side; without --keep it is not.
+func TestPauseSyncKept(t *testing.T) {
+	ctx := pairtest.Real(t)
+	p := pairtest.Up(ctx, t, pair.Options{Sizes: []int64{size}, Protocol: "A", Net: pair.QuickTiming(), Disk: []string{"resync-rate 8M"}})
+	alice, bob := p.Node("alice"), p.Node("bob")
+	fill(ctx, t, alice)
+	if err := p.WaitUpToDate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	do(ctx, t, bob, "invalidate")
+	waitState(ctx, t, alice, "SyncSource")
+	do(ctx, t, bob, "pause-sync", "--keep")
+	waitState(ctx, t, alice, "PausedSyncS")
+	revive(ctx, t, bob)
+	waitState(ctx, t, bob, "PausedSyncT")
+	do(ctx, t, bob, "resume-sync")
+	waitState(ctx, t, alice, "SyncSource")
+	do(ctx, t, bob, "pause-sync")
+	waitState(ctx, t, bob, "PausedSyncT")
+	revive(ctx, t, bob)
+	if err := p.WaitUpToDate(ctx); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -88,12 +88,8 @@ func (l *Line) observe(from, to lineMark, full time.Duration) {
 	}
 }
 
-// Measured takes over what a probe of its own has found, in bytes a second.
-func (l *Line) Measured(now time.Time, rate int64) {
-	if rate > 0 {
-		l.rate, l.probing, l.probed, l.next = rate, false, true, now.Add(lineProbeEvery)
-	}
-}
+// Again has the line probed at the next look, whoever writes: somebody asked for it.
+func (l *Line) Again() { l.probed, l.next = false, time.Time{} }
 
 // Rate is what the line delivers, in bytes a second; 0 while it is not known to be a limit.
 func (l *Line) Rate() int64 { return l.rate }

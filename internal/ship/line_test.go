@@ -103,7 +103,7 @@ func TestLineIsObserved(t *testing.T) {
 	var bytes float64
 	var waited time.Duration
 	now := time.Unix(1000, 0)
-	l.Measured(now, 100e6)
+	l.rate, l.probed, l.next = 100e6, true, now.Add(lineProbeEvery)
 	run := func(lasting time.Duration, rate float64, waiting float64) {
 		for end := now.Add(lasting); now.Before(end); now = now.Add(10 * time.Millisecond) {
 			if l.Look(now, uint64(bytes), waited, 20*time.Millisecond, false) {
@@ -118,6 +118,12 @@ func TestLineIsObserved(t *testing.T) {
 		t.Errorf("a paced sender takes its pace for the line: %d", l.Rate())
 	}
 	run(3*time.Second, 10e6, 0.95)
+	defer func() {
+		l.Again()
+		if !l.Look(now, uint64(bytes), waited, 20*time.Millisecond, false) {
+			t.Error("the line is not probed although somebody asked for it")
+		}
+	}()
 	if l.Rate() < 9e6 || l.Rate() > 11e6 {
 		t.Errorf("a line that is full at 10 MB/s counts as %d", l.Rate())
 	}

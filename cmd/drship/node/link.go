@@ -179,6 +179,7 @@ func verbLinkProbe(ctx context.Context, r *Resource, q *control.Request) ([]stri
 		if err != nil {
 			return nil, err
 		}
+		s.line.again()
 		out = append(out, probeLines(r.name, s.peer.name, p, r.lineRate(s))...)
 	}
 	if len(out) == 0 {

@@ -37,11 +37,11 @@ func (m *lineMeter) look(now time.Time, src *source, link *wan.Session) (free bo
 	return free, m.line.Rate()
 }
 
-// measured takes over what a probe of the line has found, in bytes a second.
-func (m *lineMeter) measured(rate int64) {
+// again has the line's rate measured anew as soon as there is something to measure it with.
+func (m *lineMeter) again() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.line.Measured(time.Now(), rate)
+	m.line.Again()
 }
 
 // pace is asked for by the resync each time a piece of it is due. Where it has to be measured, the line is, now and then.

@@ -26,7 +26,7 @@ func (a *app) link() *cobra.Command {
 	probe := a.command(request{
 		verb:    "link-probe",
 		short:   "Measure round trip and loss of a link that is up",
-		long:    "Sends 20 pings in two seconds, beside whatever else the link carries, and says what one connection carries with the loss seen, and how many a ceiling takes.",
+		long:    "Sends 20 pings in two seconds, beside whatever else the link carries, and says what one connection carries with the loss seen, and how many a ceiling takes. The rate of resyncs is measured anew, as soon as one runs.",
 		example: "  drship link probe r0",
 	})
 	probe.Use, probe.GroupID = "probe {all|RES|RES:PEER}...", ""
