@@ -33,7 +33,8 @@ func (b *bench) describe() {
 	if len(b.wan) > 0 {
 		own += ", wan { " + strings.Join(b.wan, "; ") + "; }"
 	}
-	fmt.Fprintf(b.out, "%s; what counts is what the peer has staged. TCP is iperf3's, QUIC × n quic-go with n connections of one stream and nothing of ours.\n\n", own)
+	fmt.Fprintf(b.out, "%s; what counts is what the peer has staged. TCP is iperf3's, QUIC × n quic-go with n connections of one stream and nothing of ours.\n"+
+		"A pair stages a batch at a time, and what was held up before the span may come out in it: its rate is good to about 4 %%, and may show a little more than the line has.\n\n", own)
 }
 
 // honesty prints what the line itself did wrong.
