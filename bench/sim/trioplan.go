@@ -31,7 +31,6 @@ type trioMoment struct {
 	fault  fault
 	gap    time.Duration // between two crashes
 	next   int           // the place of who is Primary afterwards; first3: no failover
-	absent bool          // failover: the third node is promoted to, and follows, only once it is back later
 	settle time.Duration // between the crash and the promotion
 	again  time.Duration // 0, or how long into its recovery whoever comes back crashes once more
 }
