@@ -179,13 +179,15 @@ func TestCutAndHeal(t *testing.T) {
 
 func TestFlowsAreBounded(t *testing.T) {
 	w := newWire(t, Link{})
-	for range maxFlows + 10 {
+	received := 0
+	for i := range maxFlows + 10 {
 		c := listen(t)
 		if _, err := c.WriteToUDPAddrPort([]byte("0123"), w.FrontB()); err != nil {
 			t.Fatal(err)
 		}
-		if got, _ := w.receive(t, 20*time.Millisecond); len(got) > 1 {
-			t.Fatalf("received %d copies", len(got))
+		got, _ := w.receive(t, 20*time.Millisecond) // on a busy machine one of an earlier round may come along
+		if received += len(got); received > i+1 {
+			t.Fatalf("received %d of %d", received, i+1)
 		}
 	}
 	f := w.fronts[AtoB]
