@@ -48,7 +48,8 @@ func (s *Session) beat() {
 		}
 		c := s.conn.ConnectionStats()
 		now := time.Now()
-		ask, silent := p.step(now, c.PacketsReceived, c.PacketsSent+s.spread.sent(), c.SmoothedRTT)
+		striped, bytes := s.spread.traffic()
+		ask, silent := p.step(now, c.PacketsReceived, striped, c.PacketsSent+bytes, c.SmoothedRTT)
 		if silent > 0 {
 			s.fail(fmt.Errorf("%w: nothing heard for %v", ErrPingTimeout, silent.Round(time.Millisecond)))
 			return
@@ -92,7 +93,8 @@ func (s *Session) readPulse() {
 }
 
 // pulse decides when to ask a peer whether it lives, and when it does not. Any packet from the peer is a sign of
-// life: behind a full line its answer may come late, but something comes. It does no I/O and reads no clock.
+// life: behind a full line its answer may come late, but something comes, perhaps over a stripe. Should the session's own connection
+// be dead while stripes live, QUIC's idle timeout ends it. It does no I/O and reads no clock.
 type pulse struct {
 	timing   Timing
 	tick     time.Duration
@@ -100,6 +102,7 @@ type pulse struct {
 	received uint64    // packets, then
 	sent     uint64    // packets, then: more were sent since means that an answer is due
 	asked    time.Time // when the ping that is not answered was sent, or zero
+	striped  uint64    // packets that had come over stripes at the last step
 }
 
 const (
@@ -112,15 +115,20 @@ func newPulse(t Timing, now time.Time) *pulse {
 	return &pulse{timing: t, tick: max(minTick, min(maxTick, tick)), heard: now}
 }
 
-// step is called every tick with the connection's counters. ask: send a ping. silent, if not 0: give the peer up,
-// it has not been heard for so long.
-func (p *pulse) step(now time.Time, received, sent uint64, rtt time.Duration) (ask bool, silent time.Duration) {
+// step is called every tick with the connection's counters, and the packets received over stripes. ask: send a ping. silent, if not
+// 0: give the peer up, it has not been heard for so long.
+func (p *pulse) step(now time.Time, received, striped, sent uint64, rtt time.Duration) (ask bool, silent time.Duration) {
+	lives := striped != p.striped
+	p.striped = striped
 	if received != p.received {
 		p.heard, p.received, p.sent, p.asked = now, received, sent, time.Time{}
 		return false, 0
 	}
 	quiet := now.Sub(p.heard)
 	if !p.asked.IsZero() {
+		if lives {
+			p.asked = now // the answer is late: what was measured of the way is from before the line was full
+		}
 		if now.Sub(p.asked) >= p.timing.PingTimeout+3*rtt {
 			return false, quiet
 		}

@@ -24,10 +24,7 @@ func (t *tending) scout(now time.Time, rtt time.Duration, held bool) {
 	x := t.x
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	heard := x.gone.packetsReceived
-	for _, c := range x.stripes {
-		heard += c.conn.ConnectionStats().PacketsReceived
-	}
+	heard := x.heard()
 	if heard != t.heard {
 		if heard > t.heard+flowBytes {
 			t.flowed = now

@@ -276,11 +276,20 @@ func (x *spread) addTo(st *Stats) {
 	st.Rate, st.Waiting = uint64(x.rate.perSecond), uint64(x.out.Queued())
 }
 
-// sent counts what was sent over stripes: an answer is due.
-func (x *spread) sent() uint64 {
+// traffic counts packets that came over stripes, and what was sent over them: an answer is due.
+func (x *spread) traffic() (received, sent uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.out.Sent()
+	return x.heard(), x.out.Sent()
+}
+
+// heard counts packets that came over stripes. mu is held.
+func (x *spread) heard() uint64 {
+	n := x.gone.packetsReceived
+	for _, c := range x.stripes {
+		n += c.conn.ConnectionStats().PacketsReceived
+	}
+	return n
 }
 
 // askPeer tells the other side how many stripes it is to dial for us.

@@ -92,21 +92,24 @@ func TestPulse(t *testing.T) {
 	for i, c := range []struct {
 		at             float64
 		received, sent uint64
+		striped        uint64
 		rtt            time.Duration
 		ask            bool
 		silent         time.Duration
 	}{
-		{0, 5, 7, 0, false, 0},
-		{9.9, 5, 7, 0, false, 0},
-		{10, 5, 7, 0, true, 0},                                // idle for ping-int
-		{10.4, 5, 8, 0, false, 0},                             // not yet
-		{10.45, 6, 8, 0, false, 0},                            // answered
-		{15.9, 6, 9, 0, false, 0},                             // something was sent at once
-		{15.95, 6, 9, 0, true, 0},                             // silence while an answer is due: asked before timeout
-		{16.5, 6, 10, 100 * time.Millisecond, false, 0},       // three round trips are added
-		{16.75, 6, 10, 100 * time.Millisecond, false, 6300e6}, // given up
+		{0, 5, 7, 0, 0, false, 0},
+		{9.9, 5, 7, 0, 0, false, 0},
+		{10, 5, 7, 0, 0, true, 0},                           // idle for ping-int
+		{10.4, 5, 8, 0, 0, false, 0},                        // not yet
+		{10.45, 6, 8, 0, 0, false, 0},                       // answered
+		{15.9, 6, 9, 0, 0, false, 0},                        // something was sent at once
+		{15.95, 6, 9, 0, 0, true, 0},                        // silence while an answer is due: asked before timeout
+		{16.5, 6, 10, 0, 100 * time.Millisecond, false, 0},  // three round trips are added
+		{16.75, 6, 10, 3, 100 * time.Millisecond, false, 0}, // something came over a stripe: the answer may be late
+		{17.5, 6, 10, 3, 100 * time.Millisecond, false, 0},
+		{17.55, 6, 10, 3, 100 * time.Millisecond, false, 7100e6}, // given up
 	} {
-		ask, silent := p.step(at(c.at), c.received, c.sent, c.rtt)
+		ask, silent := p.step(at(c.at), c.received, c.striped, c.sent, c.rtt)
 		if ask != c.ask || silent != c.silent {
 			t.Errorf("step %d: ask %v, silent %v", i, ask, silent)
 		}

@@ -21,11 +21,11 @@ type rates struct {
 	log lockedBuffer
 }
 
-func withRates(t *testing.T, p plan, way line, do func(r *rates)) {
-	t.Helper()
-	dir := t.TempDir()
+func withRates(outer *testing.T, p plan, way line, do func(r *rates)) {
+	outer.Helper()
+	dir := outer.TempDir()
 	p.seed, p.protocol, p.volumes = 1, 'A', 1
-	synctest.Test(t, func(t *testing.T) {
+	synctest.Test(outer, func(t *testing.T) {
 		r := &rates{T: t}
 		r.run = newRun(p, dir, &r.log)
 		defer r.close()
@@ -33,10 +33,12 @@ func withRates(t *testing.T, p plan, way line, do func(r *rates)) {
 		if err := r.create(); err != nil {
 			t.Fatal(err)
 		}
+		defer func() {
+			if outer.Failed() || t.Failed() {
+				t.Log(r.log.String())
+			}
+		}()
 		do(r)
-		if t.Failed() {
-			t.Log(r.log.String())
-		}
 	})
 }
 
