@@ -70,7 +70,7 @@ func TestStripesCarryMore(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				sent := flood(ctx, from, 200_000)
 				next := uint64(0)
-				collect(t, to, &next, 8*time.Second)
+				collect(t, to, &next, 12*time.Second)
 				carried[c.name] = collect(t, to, &next, 3*time.Second)
 				st := from.Stats()
 				t.Logf("%d kbit/s, %d stripes, %d bytes sent twice", carried[c.name]*8/3000, st.Stripes, st.Resent)

@@ -76,6 +76,7 @@ const (
 	busyShare  = 0.7 // of a measurement during which there was more to send
 	worthSame  = 0.97
 	full       = 0.98 // of the ceiling
+	leastRate  = 40e3 // bytes a second that a stripe has to carry
 )
 
 // NewCount starts from a number of stripes; limit is the most there may be.
@@ -153,9 +154,13 @@ func (c *Count) decide(l Look, share, slack, rate float64) {
 		c.move(l, tried, 0)
 		return
 	}
+	if most := most(rate); c.want > most {
+		c.move(l, most, 0)
+		return
+	}
 	atCeiling := l.Ceiling > 0 && rate >= full*l.Ceiling
 	switch {
-	case share > 0 && !atCeiling && c.want < c.limit && l.Now >= c.upAt:
+	case share > 0 && !atCeiling && c.want < min(c.limit, most(rate)) && l.Now >= c.upAt:
 		c.base, c.lost = rate, share
 		c.move(l, c.more(l, share), c.want)
 	case c.want > 1 && l.Now >= c.downAt:
@@ -182,6 +187,10 @@ func (c *Count) more(l Look, share float64) int {
 	}
 	return min(c.limit, next)
 }
+
+// most is how many stripes a rate, in bytes a second, is worth. Beyond it they only fill a slow line's queue: each begins with a window of
+// some dozens of packets, and keeps two on the way however much is lost.
+func most(rate float64) int { return max(1, int(rate/leastRate)) }
 
 // move wants another number; from is what to go back to, 0 for nothing.
 func (c *Count) move(l Look, want, from int) {
