@@ -98,7 +98,7 @@ func TestWritersAreFasterThanTheLine(t *testing.T) {
 			if n := len(changes); n == 0 || changes[n-1].to != v.Conn {
 				changes = append(changes, change{time.Now(), v.Conn})
 			}
-			if v.Sync != nil {
+			if v.Sync != nil && strings.Contains(v.Sync.Why, "cannot win") { // now and then it tries whether it can
 				why = v.Sync.Why
 			}
 		}
@@ -117,7 +117,7 @@ func TestWritersAreFasterThanTheLine(t *testing.T) {
 		if len(aheads) != 2 || changes[len(changes)-1].to != state.SyncSource {
 			t.Errorf("not once Ahead and then a resync for good: %v", changes)
 		}
-		if !strings.Contains(why, "cannot win") || !strings.Contains(why, "stay below") {
+		if !strings.Contains(why, "stay below") {
 			t.Errorf("the status says %q", why)
 		}
 		t.Log(why)
