@@ -76,7 +76,9 @@ const (
 	busyShare  = 0.7 // of a measurement during which there was more to send
 	worthSame  = 0.97
 	full       = 0.98 // of the ceiling
-	leastRate  = 40e3 // bytes a second that a stripe has to carry
+	// leastRate is what a stripe has to carry, in bytes a second. More stripes only fill a slow line's queue: each begins with a window of
+	// some dozens of packets, and keeps two on the way however much is lost.
+	leastRate = 40e3
 )
 
 // NewCount starts from a number of stripes; limit is the most there may be.
@@ -154,15 +156,16 @@ func (c *Count) decide(l Look, share, slack, rate float64) {
 		c.move(l, tried, 0)
 		return
 	}
-	if most := most(rate); c.want > most {
+	most := max(1, int(rate/leastRate))
+	if c.want > 2*most { // twice, so that a rate that wavers does not take the number along
 		c.move(l, most, 0)
 		return
 	}
 	atCeiling := l.Ceiling > 0 && rate >= full*l.Ceiling
 	switch {
-	case share > 0 && !atCeiling && c.want < min(c.limit, most(rate)) && l.Now >= c.upAt:
+	case share > 0 && !atCeiling && c.want < min(c.limit, most) && l.Now >= c.upAt:
 		c.base, c.lost = rate, share
-		c.move(l, c.more(l, share), c.want)
+		c.move(l, min(c.more(l, share), most), c.want)
 	case c.want > 1 && l.Now >= c.downAt:
 		if tried <= c.want { // one step after another must not add up to a loss
 			c.base = 0
@@ -187,10 +190,6 @@ func (c *Count) more(l Look, share float64) int {
 	}
 	return min(c.limit, next)
 }
-
-// most is how many stripes a rate, in bytes a second, is worth. Beyond it they only fill a slow line's queue: each begins with a window of
-// some dozens of packets, and keeps two on the way however much is lost.
-func most(rate float64) int { return max(1, int(rate/leastRate)) }
 
 // move wants another number; from is what to go back to, 0 for nothing.
 func (c *Count) move(l Look, want, from int) {
