@@ -64,6 +64,9 @@ func TestResyncAfter(t *testing.T) {
 		if before == "SyncSource" && after == "SyncSource" && first == "PausedSyncS" && other == "PausedSyncT" {
 			waited = true
 		}
+		if before == "SyncSource" && after == "SyncSource" && first == "SyncSource" {
+			t.Error("r1 is resynced beside r0")
+		}
 		return s.InSync()
 	}); err != nil {
 		t.Fatal(err)

@@ -95,6 +95,7 @@ type Node struct {
 	exports  *exports
 	helpers  *helpers
 	watchers watchers
+	turns    chan struct{} // a resync began or ended: see resyncTurns
 
 	mu        sync.Mutex // guards what follows
 	config    *config.Config
@@ -116,7 +117,7 @@ func New(env Env) (*Node, error) {
 	if err := os.MkdirAll(env.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
-	n := &Node{env: env, log: env.Logger, config: cfg}
+	n := &Node{env: env, log: env.Logger, config: cfg, turns: make(chan struct{}, 1)}
 	if n.trust, err = loadTrust(env.StateDir, env.Node); err != nil {
 		return nil, err
 	}

@@ -117,19 +117,35 @@ func (r *Resource) keepCeilings() {
 // dependencies holds the resyncs that are to come after another resource's, and lets them go once that is done.
 func (n *Node) dependencies() {
 	for _, r := range n.all() {
-		r.mu.Lock()
-		after, was := r.cfg.Disk.ResyncAfter, r.waits
-		r.mu.Unlock()
-		now := after != "" && !n.afterItself(r) && n.resyncs(after, r)
-		if now == was {
-			continue
+		if r.depend() {
+			r.applyPauses()
+			r.broadcastState()
 		}
-		r.mu.Lock()
-		r.waits = now
-		r.mu.Unlock()
+	}
+}
+
+// depend decides whether a resync here waits for another resource's, and reports whether that is news. A stream asks before it starts:
+// a resync that began and is held afterwards has taken its share of the line already.
+func (r *Resource) depend() bool {
+	r.mu.Lock()
+	after := r.cfg.Disk.ResyncAfter
+	r.mu.Unlock()
+	now := after != "" && !r.node.afterItself(r) && r.node.resyncs(after, r)
+	r.mu.Lock()
+	was := r.waits
+	r.waits = now
+	r.mu.Unlock()
+	if now != was {
 		r.log.Info("resync waits for another resource", "for", after, "waits", now)
-		r.applyPauses()
-		r.broadcastState()
+	}
+	return now != was
+}
+
+// resyncTurns has the node look again whose resync waits for whose, because one began or ended.
+func (n *Node) resyncTurns() {
+	select {
+	case n.turns <- struct{}{}:
+	default: // it is about to look anyway
 	}
 }
 

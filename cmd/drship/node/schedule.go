@@ -13,7 +13,7 @@ import (
 // scheduleTick is how often the node looks whether something scheduled is due.
 const scheduleTick = 2 * time.Second
 
-// schedules starts what is due, until ctx ends.
+// schedules starts what is due, and keeps the turns of resyncs, until ctx ends.
 func (n *Node) schedules(ctx context.Context) {
 	t := time.NewTicker(scheduleTick)
 	defer t.Stop()
@@ -22,6 +22,8 @@ func (n *Node) schedules(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-n.turns:
+			n.dependencies()
 		case now := <-t.C:
 			for _, r := range n.all() {
 				r.scheduled(ctx, last, now)

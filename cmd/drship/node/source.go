@@ -35,6 +35,7 @@ func (r *Resource) openSource(s *session, position block.Seq, resync bool) error
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	src := &source{stream: stream, cancel: cancel, done: make(chan struct{})}
+	r.depend()
 	r.mu.Lock()
 	s.source, s.news = src, nil
 	paused := r.paused || r.waits || s.peer.view.Flags&(frame.FlagPausedByUser|frame.FlagPausedByDependency) != 0
@@ -45,6 +46,7 @@ func (r *Resource) openSource(s *session, position block.Seq, resync bool) error
 	stream.Hold(held)
 	s.work.Go(func() {
 		defer close(src.done)
+		defer r.node.resyncTurns()
 		if err := stream.Run(ctx); err != nil && ctx.Err() == nil {
 			s.end(fmt.Errorf("replicate to %s: %w", s.peer.name, err))
 		}
@@ -100,6 +102,7 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 // sourceStarts makes durable what the start of a stream means for the identifiers here and tells the target what it
 // means there.
 func (r *Resource) sourceStarts(s *session, a *attachment, m *frame.StreamStart) error {
+	defer r.node.resyncTurns()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id := random()
@@ -140,6 +143,7 @@ func (r *Resource) sourceSynced(s *session, a *attachment) error {
 	err := r.uncrashLocked(a)
 	r.mu.Unlock()
 	r.broadcastState()
+	r.node.resyncTurns()
 	r.unfenceSoon(s.peer)
 	return err
 }

@@ -77,6 +77,7 @@ func (h hooks) StreamStarted(ctx context.Context, m *frame.StreamStart) error {
 }
 
 func (r *Resource) targetStarts(m *frame.StreamStart) error {
+	defer r.node.resyncTurns()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a, s := r.att, r.targetSessionLocked()
