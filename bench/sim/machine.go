@@ -30,6 +30,7 @@ type machine struct {
 	conf  string
 	log   io.Writer
 	dwell time.Duration
+	rate  int64 // what its disks move, bytes a second; 0 without limit
 
 	fs    *vfs.MemFS
 	disks []*disk.Mem
@@ -45,6 +46,9 @@ func newMachine(w *world, name, dir string, p plan, seed uint64, log io.Writer) 
 	size := p.size
 	if size == 0 {
 		size = volumeSize
+	}
+	if name == "bob" {
+		m.rate = p.bobDisk
 	}
 	if m.dwell == 0 {
 		m.dwell = 5 * time.Second
@@ -76,12 +80,27 @@ func (m *machine) power() context.Context { return m.alive }
 // slow is a disk that takes its time, so that a loss of power can come between any two requests.
 type slow struct {
 	disk.Disk
-	rng func() time.Duration
+	rng  func() time.Duration
+	rate int64
+}
+
+// moves is how long n bytes take.
+func (d slow) moves(n int) time.Duration {
+	if d.rate == 0 {
+		return 0
+	}
+	return time.Duration(float64(n) / float64(d.rate) * float64(time.Second))
+}
+
+// ReadAt implements disk.Disk.
+func (d slow) ReadAt(p []byte, off int64) error {
+	time.Sleep(d.moves(len(p)))
+	return d.Disk.ReadAt(p, off)
 }
 
 // WriteAt implements disk.Disk.
 func (d slow) WriteAt(p []byte, off int64) error {
-	time.Sleep(d.rng())
+	time.Sleep(d.rng() + d.moves(len(p)))
 	return d.Disk.WriteAt(p, off)
 }
 
@@ -106,7 +125,7 @@ func (m *machine) start() error {
 				return nil, fmt.Errorf("no disk %s", path)
 			}
 			disks[i].Reopen()
-			return slow{disk.Faulty(disks[i], &m.fails), jitter(seed, uint64(i), 200*time.Microsecond)}, nil
+			return slow{disk.Faulty(disks[i], &m.fails), jitter(seed, uint64(i), 200*time.Microsecond), m.rate}, nil
 		},
 		ListenPacket: func(_ context.Context, addr string) (net.PacketConn, error) { return m.world.listen(m, addr) },
 	}

@@ -28,6 +28,7 @@ type plan struct {
 	dwell   time.Duration // how long a peer stays Behind at least
 	bits    int64         // that each end of the line carries a second
 	disk    string        // more statements of the disk section
+	bobDisk int64         // what bob's disk moves, bytes a second; 0 without limit
 	carried bool          // both disks hold the same data, not zeroes, and are declared equal
 }
 

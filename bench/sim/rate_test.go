@@ -179,3 +179,31 @@ func TestLagBesideAResync(t *testing.T) {
 		}
 	})
 }
+
+// The peer's disk is the bottleneck: a resync takes 30 % of that.
+func TestThePeersDiskIsTheBottleneck(t *testing.T) {
+	const moves = 20_000_000
+	withRates(t, plan{journal: "1G", size: 128 << 20, carried: true, bits: 1e9, bobDisk: moves}, line{delay: time.Millisecond}, func(r *rates) {
+		if err := r.secondary.do("invalidate"); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.wait("a pace by the peer's disk", func(a, _ face.Resource) bool {
+			v := a.Peers[0].Volumes[0]
+			return v.Conn == state.SyncSource && v.Sync != nil && strings.Contains(v.Sync.Why, "peer's disk")
+		}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(8 * time.Second)
+		_, v := r.peer()
+		if v.Sync == nil {
+			t.Fatalf("the resync was over: %v", v.Conn)
+		}
+		t.Logf("%d bytes/s of %d wanted, %s", v.Sync.Rate, v.Sync.Want, v.Sync.Why)
+		if v.Sync.Want < moves*27/100 || v.Sync.Want > moves*33/100 {
+			t.Errorf("it wants %d bytes/s towards a disk of %d", v.Sync.Want, moves)
+		}
+		if v.Sync.Rate < moves*20/100 || v.Sync.Rate > moves*35/100 {
+			t.Errorf("it moves %d bytes/s towards a disk of %d", v.Sync.Rate, moves)
+		}
+	})
+}

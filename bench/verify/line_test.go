@@ -166,7 +166,7 @@ func TestResyncOverALine(t *testing.T) {
 	}
 	t.Logf("lag %v, beside the resync %v; %+v; %v for %d MiB; %d of %d guesses of its end were wrong by more than 30 %%",
 		before, beside, middle, took, volume>>20, wrong, len(guesses))
-	if middle.Want < lineRate*30/100/4 || middle.Want > lineRate*30/100*12/10 {
+	if middle.Want < lineRate*30/100*7/10 || middle.Want > lineRate*30/100*12/10 {
 		t.Errorf("30 %% of a line of %d bytes a second: %+v", lineRate, middle)
 	}
 	if beside > before*3/2+10*time.Millisecond {

@@ -63,3 +63,51 @@ func TestMeterMeasures(t *testing.T) {
 		}
 	})
 }
+
+// lazy takes writes into memory and carries them at its rate in a sync.
+type lazy struct {
+	Disk
+	rate    float64 // bytes a second
+	pending *int
+}
+
+func (d lazy) WriteAt(p []byte, off int64) error {
+	*d.pending += len(p)
+	return d.Disk.WriteAt(p, off)
+}
+
+func (d lazy) Sync() error {
+	time.Sleep(5*time.Millisecond + time.Duration(float64(*d.pending)/d.rate*float64(time.Second)))
+	*d.pending = 0
+	return d.Disk.Sync()
+}
+
+// What is written to memory only tells nothing of the disk before its sync; a sync that has little to carry tells of latency.
+func TestMeterCountsSyncs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := Metered(lazy{NewMem(128<<20, 1), 80e6, new(int)})
+		write := func(n int) {
+			for off := range int64(n) {
+				if err := m.WriteAt(make([]byte, 1<<20), off<<20); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := m.Sync(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(32)
+		if r := m.Rate(); r < 75e6 || r > 82e6 {
+			t.Fatalf("a disk that carries 80 MB/s counts as %d", r)
+		}
+		before := m.Rate()
+		for range 20 {
+			if err := m.Sync(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r := m.Rate(); r != before {
+			t.Fatalf("syncs without data moved the rate from %d to %d", before, r)
+		}
+	})
+}

@@ -10,6 +10,7 @@ type PaceInput struct {
 	Temporary int64   // set at run time, until the next adjust
 	Fixed     int64   // resync-rate in the configuration
 	Disk      int64   // measured
+	PeerDisk  int64   // measured by the peer
 	Network   int64   // measured
 	Scheduled int64   // what the line may carry now, by rate-schedule or link-rate
 	Max       int64   // c-max-rate: ceiling of what is reckoned from measurements
@@ -48,7 +49,10 @@ func (in PaceInput) pace() Pace {
 	case in.Fixed > 0:
 		return Pace{Rate: in.Fixed, Why: "resync-rate in the configuration"}
 	}
-	line := "network"
+	line, disk := "network", "disk"
+	if in.PeerDisk > 0 && (in.Disk <= 0 || in.PeerDisk < in.Disk) {
+		in.Disk, disk = in.PeerDisk, "peer's disk"
+	}
 	if in.Scheduled > 0 && (in.Network <= 0 || in.Scheduled < in.Network) {
 		in.Network, line = in.Scheduled, "line's rate by configuration"
 	}
@@ -56,7 +60,7 @@ func (in PaceInput) pace() Pace {
 	case in.Disk <= 0 && in.Network <= 0:
 		return Pace{Why: "nothing measured yet"}
 	case in.Network <= 0 || (in.Disk > 0 && in.Disk <= in.Network):
-		return Pace{Rate: share(in.Disk), Why: fmt.Sprintf("%d %% of the disk", ResyncShare)}
+		return Pace{Rate: share(in.Disk), Why: fmt.Sprintf("%d %% of the %s", ResyncShare, disk)}
 	}
 	return Pace{Rate: share(in.Network), Why: fmt.Sprintf("%d %% of the %s", ResyncShare, line)}
 }

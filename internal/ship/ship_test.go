@@ -77,6 +77,9 @@ func TestResyncPace(t *testing.T) {
 	}{
 		{"network is slower", PaceInput{Disk: 180 * mb, Network: 110 * mb}, 33 * mb},
 		{"disk is slower", PaceInput{Disk: 80 * mb, Network: 110 * mb}, 24 * mb},
+		{"the peer's disk is slower", PaceInput{Disk: 180 * mb, PeerDisk: 60 * mb, Network: 110 * mb}, 18 * mb},
+		{"the peer's disk is faster", PaceInput{Disk: 80 * mb, PeerDisk: 200 * mb, Network: 110 * mb}, 24 * mb},
+		{"only the peer's disk is known", PaceInput{PeerDisk: 60 * mb}, 18 * mb},
 		{"only the disk is known", PaceInput{Disk: 100 * mb}, 30 * mb},
 		{"only the network is known", PaceInput{Network: 100 * mb}, 30 * mb},
 		{"nothing is known", PaceInput{}, 0},

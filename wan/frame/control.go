@@ -82,14 +82,14 @@ func validVolume(v uint16) error {
 func (m *State) append(b []byte) []byte {
 	b = putU32(append(b, m.Role, m.Protocol), m.Flags)
 	b = putU64(putSeq(b, m.Position), m.Serial)
-	b = putU64(putU64(b, m.Policies), uint64(m.Written))
+	b = putU64(putU64(putU64(b, m.Policies), uint64(m.Written)), uint64(m.DiskRate))
 	return appendOlder(appendVolumes(b, m.Volumes), m.Older)
 }
 
 func (m *State) decode(r *reader) {
 	m.Role, m.Protocol, m.Flags = r.u8(), r.u8(), r.u32()
 	m.Position, m.Serial = r.seq(), r.u64()
-	m.Policies, m.Written = r.u64(), int64(r.u64())
+	m.Policies, m.Written, m.DiskRate = r.u64(), int64(r.u64()), int64(r.u64())
 	m.Volumes = decodeVolumes(r)
 	if m.Flags&FlagOlder != 0 {
 		m.Older = decodeOlder(r, len(m.Volumes))
@@ -104,6 +104,8 @@ func (m *State) validate() error {
 	switch {
 	case len(m.Older) != older:
 		return fmt.Errorf("older history of %d volumes, not of %d", len(m.Older), older)
+	case m.DiskRate < 0:
+		return fmt.Errorf("disk rate %d", m.DiskRate)
 	case m.Role > maxRole:
 		return fmt.Errorf("role %d", m.Role)
 	case m.Protocol < 'A' || m.Protocol > 'C':

@@ -71,6 +71,7 @@ type State struct {
 	Policies uint64      // state.Policies.Word: both sides must go by the same rules
 	Older    [][6]uint64 // by volume, with FlagOlder: what fell out of the history of its identifiers
 	Written  int64       // when this side last took a write of a client, Unix nanoseconds; 0 where it does not know
+	DiskRate int64       // what the slowest of this side's disks moves, bytes a second, as measured; 0 where it does not know
 }
 
 // Flags of State.

@@ -122,6 +122,8 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 	flag(a.crashed, frame.FlagCrashedPrimary)
 	m.Flags |= r.severalFlagsLocked(s)
 	m.Position, m.Written = a.position(), a.lastWrite()
+	r.toldRate = a.diskRate()
+	m.DiskRate = r.toldRate
 	if len(r.peers) > 1 {
 		m.Position = a.positionFor(p.name)
 		m.Flags |= frame.FlagOlder

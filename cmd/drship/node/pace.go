@@ -69,14 +69,32 @@ func (r *Resource) paceInput(s *session) ship.PaceInput {
 	defer r.mu.Unlock()
 	d := r.cfg.Disk
 	in := ship.PaceInput{Temporary: r.tempRate, Fixed: d.ResyncRate, Network: network, Scheduled: line, Max: d.CMaxRate, Control: resyncControl(d)}
-	if r.att != nil {
-		for _, m := range r.att.meters {
-			if rate := m.Rate(); rate > 0 && (in.Disk == 0 || rate < in.Disk) {
-				in.Disk = rate
-			}
+	in.Disk, in.PeerDisk = r.att.diskRate(), s.peer.view.DiskRate
+	return in
+}
+
+// diskRate is what the slowest of the disks moves, in bytes a second; 0 while that is not known.
+func (a *attachment) diskRate() int64 {
+	if a == nil {
+		return 0
+	}
+	var slowest int64
+	for _, m := range a.meters {
+		if rate := m.Rate(); rate > 0 && (slowest == 0 || rate < slowest) {
+			slowest = rate
 		}
 	}
-	return in
+	return slowest
+}
+
+// tellDiskRate tells the peers when the disks are seen to move something else than what they were told: a resync towards here goes by it.
+func (r *Resource) tellDiskRate() {
+	r.mu.Lock()
+	now, told := r.att.diskRate(), r.toldRate
+	r.mu.Unlock()
+	if now > 0 && (now < told*3/4 || now > told*4/3) {
+		r.broadcastState()
+	}
 }
 
 // chasePace is asked for instead while the peer is chased.

@@ -48,6 +48,7 @@ type Resource struct {
 	net      *network    // nil: no network configured
 	paused   bool        // pause-sync here
 	waits    bool        // resync held for another resource's (resync-after)
+	toldRate int64       // rate of the disks that the peers were told last
 	held     bool        // replication paused here
 	seed     bool        // the next resync compares digests first: the peer's disk was carried over
 	tempRate int64       // bytes/s, until the next adjust

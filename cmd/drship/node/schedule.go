@@ -28,6 +28,7 @@ func (n *Node) schedules(ctx context.Context) {
 			for _, r := range n.all() {
 				r.scheduled(ctx, last, now)
 				r.keepCeilings()
+				r.tellDiskRate()
 			}
 			last = now
 			n.dependencies()
