@@ -90,23 +90,8 @@ func (k *keeper) touch(number uint16, off, n int64, data []byte) error {
 	if data != nil {
 		return k.blocks(v, off, n, data)
 	}
-	for end := off + n; off < end; { // zeroes: whatever is a hole already does not change
-		span := min(keepSpan, end-off)
-		segments, err := v.disk.Segments(off, span)
-		if err != nil {
-			return &DiskError{Volume: v.number, Err: err}
-		}
-		for _, s := range segments {
-			if s.Hole {
-				continue
-			}
-			if err := k.blocks(v, s.Off, s.Len, nil); err != nil {
-				return err
-			}
-		}
-		off += span
-	}
-	return nil
+	// Zeroes: whatever is a hole already does not change.
+	return v.allocated(off, off+n, func(off, n int64) error { return k.blocks(v, off, n, nil) })
 }
 
 // blocks walks the runs of blocks that are neither saved nor about to be.

@@ -24,6 +24,11 @@ func (a *applier) zeroes(v *volume, off, n int64) error {
 
 // blank zeroes what is allocated from off to end.
 func (a *applier) blank(v *volume, off, end int64) error {
+	return v.allocated(off, end, func(off, n int64) error { return a.w.zero(v, off, n, false) })
+}
+
+// allocated calls do for each run from off to end that is not a hole.
+func (v *volume) allocated(off, end int64, do func(off, n int64) error) error {
 	for off < end {
 		span := min(keepSpan, end-off)
 		segments, err := v.disk.Segments(off, span)
@@ -34,7 +39,7 @@ func (a *applier) blank(v *volume, off, end int64) error {
 			if s.Hole {
 				continue
 			}
-			if err := a.w.zero(v, s.Off, s.Len, false); err != nil {
+			if err := do(s.Off, s.Len); err != nil {
 				return err
 			}
 		}

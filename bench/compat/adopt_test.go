@@ -55,10 +55,7 @@ func TestAdoptsADRBDPair(t *testing.T) {
 	if out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", alice.Backing(0), "100M").CombinedOutput(); err != nil {
 		t.Skipf("mkfs.ext4 (Debian package e2fsprogs): %v\n%s", err, out)
 	}
-	image, err := os.ReadFile(alice.Backing(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	image := pairtest.Disk(t, alice)
 	if err := os.WriteFile(bob.Backing(0), image, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -91,14 +88,7 @@ func TestAdoptsADRBDPair(t *testing.T) {
 		{"bob", "drbdadm up r0", 0, `^$`},
 		{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate C r-----\n    ns:36 `},
 	})
-	got, err := os.ReadFile(bob.Backing(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := os.ReadFile(alice.Backing(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got, want := pairtest.Disk(t, bob), pairtest.Disk(t, alice)
 	if !bytes.Equal(got[:agreed], want[:agreed]) {
 		t.Error("the sides differ after the resync")
 	}

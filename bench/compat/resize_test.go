@@ -72,7 +72,7 @@ func TestResize(t *testing.T) {
 			if v.Size() != 3*volumeSize {
 				t.Errorf("the other side has %d bytes", v.Size())
 			}
-			a, b := contents(t, s.p.Node("alice")), contents(t, s.p.Node("bob"))
+			a, b := pairtest.Disk(t, s.p.Node("alice")), pairtest.Disk(t, s.p.Node("bob"))
 			if !bytes.Equal(a, b) {
 				t.Error("the sides differ")
 			}
@@ -95,13 +95,4 @@ func writeUntil(ctx context.Context, stop <-chan struct{}, v *pair.Volume) error
 			return err
 		}
 	}
-}
-
-func contents(t *testing.T, n *pair.Node) []byte {
-	t.Helper()
-	raw, err := os.ReadFile(n.Backing(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
 }

@@ -72,7 +72,7 @@ func TestCrashDuringResize(t *testing.T) {
 				{"alice", "drbdadm secondary r0", 0, `^$`},
 				{"bob", "drbdadm primary r0", 0, `^$`},
 			})
-			a, b := contents(t, s.p.Node("alice")), contents(t, s.p.Node("bob"))
+			a, b := pairtest.Disk(t, s.p.Node("alice")), pairtest.Disk(t, s.p.Node("bob"))
 			if !bytes.Equal(a, b) {
 				t.Error("the sides differ")
 			}

@@ -81,19 +81,10 @@ func (w *world) equal() {
 // sameDisks waits until everything is applied.
 func (w *world) sameDisks() {
 	w.Helper()
-	first := w.disk(w.alice)
+	first := pairtest.Disk(w, w.alice)
 	for _, n := range w.trio.Nodes[1:] {
-		w.wait(n, "a disk equal to alice's", func(pair.Status) bool { return bytes.Equal(first, w.disk(n)) })
+		w.wait(n, "a disk equal to alice's", func(pair.Status) bool { return bytes.Equal(first, pairtest.Disk(w, n)) })
 	}
-}
-
-func (w *world) disk(n *pair.Node) []byte {
-	w.Helper()
-	data, err := os.ReadFile(n.Backing(0))
-	if err != nil {
-		w.Fatal(err)
-	}
-	return data
 }
 
 // block is what write number n puts into its block.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"drship/bench/pair"
+	"drship/bench/pair/pairtest"
 )
 
 // walk goes over verbs, kills and cuts at random. Every write has a block of its own, so that whether it survived can be seen at the end.
@@ -169,7 +170,7 @@ func (w *walk) heal() {
 		}
 		w.lone[name] = map[int]string{}
 	}
-	disk := w.disk(w.bob)
+	disk := pairtest.Disk(w, w.bob)
 	for b, text := range w.safe {
 		if got := disk[b*4096 : (b+1)*4096]; !bytes.Equal(got, content(text)) {
 			w.Errorf("lost: %q; the block holds %.24q", text, got)

@@ -154,19 +154,10 @@ func (w *world) equal() {
 			}
 		}
 	}
-	first := w.disk(w.pair.Nodes[0])
+	first := pairtest.Disk(w, w.pair.Nodes[0])
 	for _, n := range w.pair.Nodes[1:] {
-		w.wait(n, "equal disks", func(pair.Status) bool { return bytes.Equal(first, w.disk(n)) })
+		w.wait(n, "equal disks", func(pair.Status) bool { return bytes.Equal(first, pairtest.Disk(w, n)) })
 	}
-}
-
-func (w *world) disk(n *pair.Node) []byte {
-	w.Helper()
-	data, err := os.ReadFile(n.Backing(0))
-	if err != nil {
-		w.Fatal(err)
-	}
-	return data
 }
 
 // ran waits until the handlers have noted every event, in whatever order.

@@ -156,15 +156,7 @@ func fill(ctx context.Context, t *testing.T, n *pair.Node) {
 
 func equalDisks(t *testing.T, p *pair.Pair) {
 	t.Helper()
-	a, err := os.ReadFile(p.Node("alice").Backing(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(p.Node("bob").Backing(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(a, b) {
+	if !bytes.Equal(pairtest.Disk(t, p.Node("alice")), pairtest.Disk(t, p.Node("bob"))) {
 		t.Fatal("the disks differ")
 	}
 }

@@ -56,6 +56,16 @@ func New(t testing.TB, o pair.Options) *pair.Pair {
 	return p
 }
 
+// Disk reads the whole backing disk of a node's volume 0.
+func Disk(t testing.TB, n *pair.Node) []byte {
+	t.Helper()
+	data, err := os.ReadFile(n.Backing(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
 func end(t testing.TB, p *pair.Pair) {
 	if t.Failed() {
 		for _, n := range p.Nodes {
