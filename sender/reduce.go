@@ -24,6 +24,7 @@ type tuning struct {
 	tuner  ship.Tuner
 	since  time.Time // of the last look
 	waited int64     // nanoseconds, as StreamStats counts them, at that moment
+	sent   uint64    // bytes as packed, likewise
 	busy   time.Duration
 }
 
@@ -70,8 +71,8 @@ func (s *Stream) tune(backlog int64) error {
 	if s.cfg.Effort == nil || span < ship.TuneEvery {
 		return nil
 	}
-	waited := s.stats.Waited.Load()
-	load := ship.Load{Span: span, Busy: t.busy, Waited: time.Duration(waited - t.waited), Backlog: backlog}
+	waited, sent := s.stats.Waited.Load(), s.stats.BytesPacked.Load()
+	load := ship.Load{Span: span, Busy: t.busy, Waited: time.Duration(waited - t.waited), Backlog: backlog, Sent: int64(sent - t.sent)}
 	if s.cfg.RTT != nil {
 		load.RTT = s.cfg.RTT()
 	}
@@ -82,7 +83,7 @@ func (s *Stream) tune(backlog int64) error {
 		}
 	}
 	first := t.since.IsZero()
-	t.since, t.waited, t.busy = now, waited, 0
+	t.since, t.waited, t.sent, t.busy = now, waited, sent, 0
 	if first {
 		load = ship.Load{Span: ship.TuneEvery, RTT: load.RTT, Ceiling: load.Ceiling}
 	}

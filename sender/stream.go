@@ -28,7 +28,7 @@ type StreamConfig struct {
 	Reduce   reduce.Options
 	// Effort, where set, is what the stream may choose from at run time in place of the Codec and Level of Reduce.
 	Effort *EffortRange
-	// RTT, where set, is asked for the round trip of the line.
+	// RTT, where set, is asked for the round trip of the line: the shortest seen, for how far the peer is, not how busy either side.
 	RTT func() time.Duration
 	// Window bounds the bytes of records sent and not yet staged: what the line holds (rate × round trip) and what
 	// gathers at the peer while it syncs. 0 means DefaultWindow.

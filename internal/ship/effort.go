@@ -28,9 +28,10 @@ type Load struct {
 	Span    time.Duration
 	Busy    time.Duration // encoding
 	Waited  time.Duration // the line did not take what was to be sent
-	RTT     time.Duration // 0: not known
+	RTT     time.Duration // the shortest: how far the peer is; 0: not known
 	Ceiling bool          // the line has a ceiling by configuration
 	Backlog int64         // bytes that wait to be shipped
+	Sent    int64         // bytes, as packed
 }
 
 // TuneEvery is how often an effort is reconsidered.
@@ -44,6 +45,7 @@ const (
 	sparedCPU     = 15                   // what may go into sparing a line that is far and keeps up
 	roomCPU       = 35                   // below it there is room for more where the line is scarce
 	nearCPU       = 20                   // what encoding may take where the line is near and free
+	wideLine      = 40e6                 // bytes a second: a near line that carries that is worth no more than EffortFast, whoever waits
 	firstPatience = 4                    // looks until an effort that turned out too much is tried again; doubles each time
 	maxPatience   = 256
 )
@@ -89,12 +91,15 @@ func (t *Tuner) Next(l Load) Effort {
 	}
 	busy, waited := percent(l.Busy, l.Span), percent(l.Waited, l.Span)
 	far := l.RTT >= farRTT || l.Ceiling
+	wide := !far && float64(l.Sent) >= wideLine*l.Span.Seconds()
 	t.patience = max(t.patience-1, 0)
 	step := 0
 	switch {
 	case waited < freeLine && busy >= scarceCPU && (l.Backlog > largeBatch || !far):
 		step = -1
-	case waited >= scarceLine && busy < roomCPU:
+	case wide && t.at > EffortFast:
+		step = -1
+	case waited >= scarceLine && busy < roomCPU && (!wide || t.at < EffortFast):
 		step = 1
 	case far && t.at < EffortMore && busy < sparedCPU:
 		step = 1

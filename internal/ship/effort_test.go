@@ -10,6 +10,10 @@ func TestEffort(t *testing.T) {
 	load := func(busy, waited int, rtt time.Duration, backlog int64) Load {
 		return Load{Span: 100 * s, Busy: time.Duration(busy) * s, Waited: time.Duration(waited) * s, RTT: rtt, Backlog: backlog}
 	}
+	sent := func(l Load, rate float64) Load {
+		l.Sent = int64(rate * l.Span.Seconds())
+		return l
+	}
 	lan, wan := 200*time.Microsecond, 50*time.Millisecond
 	for _, c := range []struct {
 		name string
@@ -20,6 +24,10 @@ func TestEffort(t *testing.T) {
 		{"a near line that keeps up stays fast", EffortFast, load(5, 0, lan, 0), EffortFast},
 		{"on a near line encoding takes too long", EffortFast, load(30, 0, lan, 0), EffortRaw},
 		{"a near line is at rest again", EffortRaw, load(1, 0, lan, 0), EffortFast},
+		{"a near line that is wide, though the peer is slow to take it", EffortFast, sent(load(10, 60, lan, 1<<30), 50e6), EffortFast},
+		{"a near line that turns out wide", EffortMore, sent(load(10, 60, lan, 1<<30), 50e6), EffortReduce},
+		{"a wide line is worth being fast", EffortRaw, sent(load(3, 60, lan, 1<<30), 50e6), EffortFast},
+		{"a far line that is wide", EffortFast, sent(load(2, 60, wan, 1<<30), 50e6), EffortReduce},
 		{"raw on a near line that is well used", EffortRaw, load(10, 0, lan, 0), EffortRaw},
 		{"a near line that is narrow", EffortFast, load(10, 60, lan, 1<<30), EffortReduce},
 		{"a near line that is wide again", EffortReduce, load(3, 0, lan, 0), EffortFast},

@@ -84,7 +84,7 @@ func (r *Resource) streamConfig(s *session, a *attachment) (sender.StreamConfig,
 	}
 	return sender.StreamConfig{
 		Link: s.link, Protocol: net.Protocol, Reduce: red, Effort: effort, Csums: csums, AheadDwell: r.node.env.AheadDwell,
-		RTT:       func() time.Duration { return s.link.Stats().RTT },
+		RTT:       func() time.Duration { return s.link.Stats().MinRTT },
 		Pace:      func() ship.Pace { return r.pace(s) },
 		ChasePace: func() ship.Pace { return r.chasePace(s) },
 		LineRate:  func() int64 { return r.lineRate(s) },
