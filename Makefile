@@ -7,6 +7,7 @@ TOOL      := $(GO) tool -modfile=.ci/tools/go.mod
 
 # Of the long targets: how many moments, flaps, seconds a fuzz target; SEED=0 draws one.
 N         ?= 200
+ROUNDS    ?= $(if $(filter command line environment,$(origin N)),$(N),100)
 FLAPS     ?= 1000
 SEED      ?= 0
 SEEDS     ?= 300
@@ -18,10 +19,10 @@ LINE      ?= rate=100M rtt=50ms loss=1%
 
 # Tools that must be there once deps has run as root; elsewhere what is missing is skipped, with a message.
 TOOLS     ?= $(if $(filter 0,$(shell id -u)),required,optional)
-PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/several ./bench/wan ./bench/wan/tun
+PROOFS    := ./bench/sim ./bench/clients ./bench/bounds ./bench/link ./bench/demo ./bench/crash ./bench/compat ./bench/verify ./bench/splitbrain ./bench/several ./bench/hostile ./bench/real ./bench/wan ./bench/wan/tun
 
 .DEFAULT_GOAL := build
-.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash sim walk soak mutate flaps fuzz bench bench-bytes kernel release reproducible deps clean
+.PHONY: help build install demo wan-demo bench-wan test unit proofs lint fmt arrows crash real sim walk soak mutate flaps fuzz bench bench-bytes kernel release reproducible deps clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -66,7 +67,11 @@ crash: build ## kill -9 at N random moments (200) [SEED=] [PROTOCOL=]
 sim: ## whole pairs and threes in virtual time, SEEDS of them (300) [SEED=]
 	$(GO) test -count=1 -timeout 24h -run '^Test(Simulation|ThreeNodes)$$' ./bench/sim -seeds $(SEEDS) -seed $(SEED) -shrink 60
 
-soak: ## sim with 50,000 seeds: days
+real: build ## PostgreSQL on a pair whose machines lose power, and worse, N rounds (100), as root [SEED=] [PROTOCOL=] [FAULT=]
+	$(GO) run ./bench/real -binary $(BIN)/drship -n $(ROUNDS) -seed $(SEED) -protocol '$(PROTOCOL)' -fault '$(FAULT)'
+
+soak: ## sim with 50,000 seeds, real with 100 rounds: days
+	$(MAKE) real ROUNDS=100
 	$(MAKE) sim SEEDS=50000
 
 mutate: ## how many seeds it takes to catch each of a list of planted defects: docs/reliability.md
