@@ -14,6 +14,7 @@ import (
 	"drship/bench/device"
 	"drship/bench/pair"
 	"drship/bench/pair/pairtest"
+	"drship/internal/nbd"
 )
 
 // grown is how much more than before a daemon may hold when an attack is over, in bytes: payload that may be in flight (64 MiB), and room for
@@ -143,22 +144,31 @@ func TestClients(t *testing.T) {
 	v.equal()
 }
 
-// TestSlowClients: as many as may come, each stuck at another place, for as long as they like. They hold up nobody who is served already; the silent ones are
-// dropped before they have picked an export, and newcomers are welcome again.
+// TestSlowClients: as many as may come, each stuck at another place, for as long as they like. They hold up nobody who is served already for
+// longer than it takes to drop those who keep the memory; the silent ones are dropped before they have picked an export, and newcomers are welcome again.
 func TestSlowClients(t *testing.T) {
 	v := newVictim(t, pair.Options{})
 	stuck := []func(c *client){
 		func(*client) {},
 		func(c *client) { c.take(18); c.say(uint16(0)) },
-		func(c *client) { c.greet(3); c.say(option(2, nil)[:9]) },
+		func(c *client) { c.greet(3); c.say(option(nbd.OptAbort, nil)[:9]) },
 		func(c *client) { c.greet(3); c.say(optionMagic, uint32(99), uint32(1<<20), make([]byte, 1000)) },
-		func(c *client) { c.open(export); c.say(request(0, 0, 1, 0, 4096)[:20]) },
-		func(c *client) { c.open(export); c.say(request(1, 0, 1, 0, 1<<20), make([]byte, 100)) },
+		func(c *client) { c.open(export); c.say(request(nbd.CmdRead, 0, 1, 0, 4096)[:20]) },
 	}
-	for i := range 120 {
+	for i := range 50 {
 		stuck[i%len(stuck)](dial(t, v.alice.NBDSocket()))
 	}
-	ctx, cancel := context.WithTimeout(v.ctx, answerTime)
+	for range 66 {
+		c := dial(t, v.alice.NBDSocket())
+		c.open(export)
+		c.say(request(nbd.CmdWrite, 0, 1, 0, 1<<20), make([]byte, 100))
+	}
+	for range 2 { // all of them want twice the memory that there is for payload
+		c := dial(t, v.alice.NBDSocket())
+		c.open(export)
+		c.say(request(nbd.CmdWrite, 0, 1, 0, nbd.MaxPayload), make([]byte, 100))
+	}
+	ctx, cancel := context.WithTimeout(v.ctx, 2*answerTime)
 	defer cancel()
 	began := time.Now()
 	if err := v.good.ReadAt(ctx, make([]byte, 4096), 0); err != nil {
@@ -167,7 +177,7 @@ func TestSlowClients(t *testing.T) {
 	if err := v.good.WriteAt(ctx, v.image[:4096], 0, true); err != nil {
 		t.Fatalf("the good client is not served: %v", err)
 	}
-	t.Logf("served beside 120 stuck ones in %v", time.Since(began))
+	t.Logf("served beside 118 stuck ones in %v", time.Since(began))
 	more := make([]*client, 0, 64)
 	for range 64 { // more than there is room for
 		more = append(more, dial(t, v.alice.NBDSocket()))

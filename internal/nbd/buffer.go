@@ -11,6 +11,8 @@ import (
 const (
 	minClass = 12 // 4 KiB
 	maxClass = 25 // 32 MiB = MaxPayload
+
+	smallClass = 20 // 1 MiB: what clients use by themselves
 )
 
 // buffer is payload memory of one size class. data has the length that was asked for.
@@ -23,18 +25,25 @@ type buffer struct {
 // bounded by the budget; idle memory is left to the garbage collector, so that it goes back after a burst.
 type bufferPool struct {
 	budget  *semaphore.Weighted // bytes, by class size
+	large   *semaphore.Weighted // what classes above smallClass may have of it, so that the others need not wait for them
 	classes [maxClass - minClass + 1]sync.Pool
 }
 
 func newBufferPool(budget int64) *bufferPool {
-	return &bufferPool{budget: semaphore.NewWeighted(budget)}
+	return &bufferPool{budget: semaphore.NewWeighted(budget), large: semaphore.NewWeighted(max(budget/2, MaxPayload))}
 }
 
 // get returns a buffer of n bytes (1 to MaxPayload) with undefined contents. It waits for room in the budget, in
 // the order of the callers, so that a large request is not passed by small ones for ever.
 func (p *bufferPool) get(ctx context.Context, n int) (*buffer, error) {
 	class := classOf(n)
+	if class > smallClass {
+		if err := p.large.Acquire(ctx, 1<<class); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.budget.Acquire(ctx, 1<<class); err != nil {
+		p.releaseLarge(class)
 		return nil, err
 	}
 	return p.take(class, n), nil
@@ -43,7 +52,11 @@ func (p *bufferPool) get(ctx context.Context, n int) (*buffer, error) {
 // tryGet is get for those who do not want to wait; it returns nil where get would.
 func (p *bufferPool) tryGet(n int) *buffer {
 	class := classOf(n)
+	if class > smallClass && !p.large.TryAcquire(1<<class) {
+		return nil
+	}
 	if !p.budget.TryAcquire(1 << class) {
+		p.releaseLarge(class)
 		return nil
 	}
 	return p.take(class, n)
@@ -71,4 +84,11 @@ func (p *bufferPool) put(b *buffer) {
 	b.data = b.data[:cap(b.data)]
 	p.classes[class-minClass].Put(b)
 	p.budget.Release(1 << class)
+	p.releaseLarge(class)
+}
+
+func (p *bufferPool) releaseLarge(class int) {
+	if class > smallClass {
+		p.large.Release(1 << class)
+	}
 }

@@ -72,6 +72,7 @@ type replyWriter struct {
 	buffers  *bufferPool
 	finished func(n int) // called after n replies were sent or dropped
 	broken   func()      // called once, when sending failed
+	taking   keeping     // a batch with payload is on its way to the client
 
 	mu      sync.Mutex
 	room    sync.Cond // the queue was taken, or err was set
@@ -128,14 +129,19 @@ func (w *replyWriter) flush() {
 func (w *replyWriter) drain() {
 	w.writing = true
 	for len(w.queue) > 0 {
+		payload := w.queued
 		w.batch, w.queue, w.queued = w.queue, w.batch[:0], 0
 		w.room.Broadcast()
 		err := w.err
 		w.mu.Unlock()
+		if payload > 0 {
+			w.taking.begin(payload)
+		}
 		if err == nil {
 			err = w.write(w.batch)
 		}
 		w.release(w.batch)
+		w.taking.end()
 		w.mu.Lock()
 		if err != nil && w.err == nil {
 			w.err = err

@@ -22,7 +22,7 @@ type Config struct {
 	// file's mode guards them.
 	RequireTLS bool
 
-	MaxConnections   int           // of all listeners; more are closed at once. Default 128
+	MaxConnections   int           // of all listeners; more are closed at once. Half of them for negotiations over the network. Default 128
 	MaxInFlight      int           // requests of one connection. Default 128
 	MaxBytesInFlight int64         // payload of all connections, bytes; at least MaxPayload. Default 64 MiB
 	HandshakeTimeout time.Duration // for the whole negotiation. Default 15 s
@@ -64,15 +64,21 @@ type Server struct {
 	cfg     Config
 	buffers *bufferPool
 	slots   chan struct{} // one token for each connection
+	// strangers holds one token for each connection over the network that has not picked an export: they leave room for those who
+	// have, and for local clients.
+	strangers chan struct{}
+	crowd     *crowd
 }
 
 // NewServer makes a server; it holds no resources until it serves.
 func NewServer(cfg Config) *Server {
 	cfg = cfg.withDefaults()
 	return &Server{
-		cfg:     cfg,
-		buffers: newBufferPool(cfg.MaxBytesInFlight),
-		slots:   make(chan struct{}, cfg.MaxConnections),
+		cfg:       cfg,
+		buffers:   newBufferPool(cfg.MaxBytesInFlight),
+		slots:     make(chan struct{}, cfg.MaxConnections),
+		strangers: make(chan struct{}, max(cfg.MaxConnections/2, 1)),
+		crowd:     newCrowd(),
 	}
 }
 
@@ -140,30 +146,51 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // start serves c in a goroutine of conns, or closes it when there are too many.
 func (s *Server) start(ctx context.Context, c net.Conn, conns *sync.WaitGroup) {
-	select {
-	case s.slots <- struct{}{}:
-	default:
+	known, ok := s.admit(c)
+	if !ok {
 		s.cfg.Logger.Warn("NBD connection refused: too many", "client", clientOf(c), "max-connections", s.cfg.MaxConnections)
 		c.Close()
 		return
 	}
 	conns.Go(func() {
 		defer func() { <-s.slots }()
+		defer known()
 		client := clientOf(c)
 		log := s.cfg.Logger.With("client", client.Addr, "pid", client.PID, "command", client.Command)
-		if err := s.serveConn(ctx, c, client, log); err != nil {
+		if err := s.serveConn(ctx, c, client, log, known); err != nil {
 			log.Warn("NBD connection ended", "err", err)
 		}
 	})
 }
 
+// admit takes a token for a connection, if there is one. known is to be called when the client has picked an export, or is gone.
+func (s *Server) admit(c net.Conn) (known func(), ok bool) {
+	known = func() {}
+	if _, local := c.(*net.UnixConn); !local {
+		select {
+		case s.strangers <- struct{}{}:
+			known = sync.OnceFunc(func() { <-s.strangers })
+		default:
+			return nil, false
+		}
+	}
+	select {
+	case s.slots <- struct{}{}:
+		return known, true
+	default:
+		known()
+		return nil, false
+	}
+}
+
 // ServeConn serves one connection and closes it. It returns nil when the client left in order or when ctx ended,
 // after the last request in flight. It does not count against MaxConnections.
 func (s *Server) ServeConn(ctx context.Context, c net.Conn) error {
-	return s.serveConn(ctx, c, clientOf(c), s.cfg.Logger)
+	return s.serveConn(ctx, c, clientOf(c), s.cfg.Logger, func() {})
 }
 
-func (s *Server) serveConn(ctx context.Context, c net.Conn, client Client, log *slog.Logger) error {
+// serveConn calls known once the client has picked an export.
+func (s *Server) serveConn(ctx context.Context, c net.Conn, client Client, log *slog.Logger, known func()) error {
 	defer c.Close()
 	n := &negotiation{srv: s, conn: c, client: client, log: log}
 	chosen, err := n.run(ctx)
@@ -176,6 +203,7 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn, client Client, log *
 	if chosen == nil {
 		return nil
 	}
+	known()
 	defer n.conn.Close()   // the TLS layer, where there is one
 	defer chosen.release() // before closing: a client that sees the end may count on the export being free
 	log.Debug("NBD export opened", "export", chosen.name, "structured", n.structured)

@@ -30,7 +30,11 @@ type session struct {
 	drain   time.Duration
 	limit   int // workers, hence requests in service
 	buffers *bufferPool
+	crowd   *crowd
 	replies *replyWriter
+
+	sending keeping     // a payload is on its way from the client
+	evicted atomic.Bool // the client kept memory that others waited for
 
 	// ctx is what the export sees. cancel ends it when the time to drain is over.
 	ctx    context.Context
@@ -62,6 +66,7 @@ func newSession(srv *Server, n *negotiation, c *chosen) *session {
 		drain:   srv.cfg.DrainTimeout,
 		limit:   srv.cfg.MaxInFlight,
 		buffers: srv.buffers,
+		crowd:   srv.crowd,
 		idle:    make(chan struct{}, 1),
 		role:    role{wake: make(chan struct{}, 1), stop: make(chan struct{})},
 	}
@@ -77,6 +82,8 @@ func newSession(srv *Server, n *negotiation, c *chosen) *session {
 func (s *session) run(ctx context.Context) error {
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer s.cancel(nil)
+	s.crowd.join(s)
+	defer s.crowd.leave(s)
 
 	drained := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -101,6 +108,9 @@ func (s *session) run(ctx context.Context) error {
 	if !stop() {
 		<-drained
 		return nil
+	}
+	if s.evicted.Load() {
+		return errEvicted
 	}
 	if err := s.replies.err; err != nil {
 		return err
@@ -212,6 +222,8 @@ var (
 	errDisconnect = errors.New("client disconnected")
 	// errGone ends the context of requests whose client left without waiting for them.
 	errGone = errors.New("client is gone")
+	// errEvicted says why a slow client was dropped.
+	errEvicted = errors.New("client was too slow over a message, in memory that others waited for")
 )
 
 // end closes the reading role for good and sends the waiting workers home. What is in service is still carried out;
@@ -320,6 +332,10 @@ func (s *session) header(q *request) error {
 
 // payload fills p from the connection.
 func (s *session) payload(p []byte) error {
+	if s.in.Buffered() < len(p) {
+		s.sending.begin(len(p))
+		defer s.sending.end()
+	}
 	for len(p) > 0 {
 		step := p[:min(len(p), payloadStep)]
 		if err := s.arm(len(step)); err != nil {
@@ -339,7 +355,7 @@ func (s *session) buffer(n int) (*buffer, error) {
 		return b, nil
 	}
 	s.replies.flush()
-	return s.buffers.get(s.ctx, n)
+	return s.crowd.get(s.ctx, s.buffers, n)
 }
 
 // skip reads n bytes of a refused payload and forgets them.
