@@ -101,6 +101,9 @@ func (r *run) createPair(ctx context.Context) error {
 		StateDir: func(node string) string { return filepath.Join(r.machines[node].state(), "drship") },
 		Backing:  func(node string, _ int) string { return r.machines[node].backing() },
 	}
+	if r.seed%2 == 1 { // differences and references, which a line as near as this one would not get by itself
+		o.WAN = []string{"compression zstd"}
+	}
 	o.Over(r.line)
 	var err error
 	if r.pair, err = pair.New(o); err != nil {
