@@ -5,19 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"drship/bench/device"
 	"drship/bench/pair"
 )
 
-const (
-	volumeBytes = 4 << 30
-	bootTime    = 30 * time.Second
-	tick        = 20 * time.Millisecond
-)
+const volumeBytes = 4 << 30
 
 // record makes the traces that are not there yet and returns their paths.
 func (b *bench) record(ctx context.Context, names string) (paths []string, err error) {
@@ -75,7 +71,7 @@ func (b *bench) recordOne(ctx context.Context, path string, load workload) (err 
 			return err
 		}
 	}
-	if err := m.run(ctx, "sync"); err != nil {
+	if err := device.Run(ctx, "sync"); err != nil {
 		return err
 	}
 	return m.recording(ctx, path, load, b.best)
@@ -88,7 +84,7 @@ func (m *mounted) recording(ctx context.Context, path string, load workload, bes
 	if err := load.run(ctx, m); err != nil {
 		return err
 	}
-	if err := m.run(ctx, "sync"); err != nil {
+	if err := device.Run(ctx, "sync"); err != nil {
 		return err
 	}
 	whole := path + ".whole"
@@ -128,60 +124,20 @@ func (m *mounted) start(ctx context.Context, binary string) error {
 	return nil
 }
 
-// mount puts an ext4 on the export, by way of FUSE and a loop device.
+// mount puts an ext4 on the export.
 func (m *mounted) mount(ctx context.Context) error {
-	fuse := filepath.Join(m.dir, "fuse")
 	m.root = filepath.Join(m.dir, "mnt")
-	if err := errors.Join(os.Mkdir(fuse, 0o755), os.Mkdir(m.root, 0o755)); err != nil {
-		return fmt.Errorf("make scratch folder: %w", err)
-	}
-	cmd := exec.Command("nbdfuse", fuse, m.node.URI(0))
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start nbdfuse (Debian package libnbd-bin): %w", err)
-	}
-	m.later(func() error { return errors.Join(m.run(context.Background(), "fusermount3", "-u", fuse), cmd.Wait()) })
-	file := filepath.Join(fuse, "nbd")
-	if err := await(ctx, func() bool { st, err := os.Stat(file); return err == nil && st.Size() == volumeBytes }); err != nil {
-		return fmt.Errorf("nbdfuse shows no file: %w", err)
-	}
-	out, err := exec.CommandContext(ctx, "losetup", "--find", "--show", file).Output()
+	s, err := device.Open(ctx, filepath.Join(m.dir, "fuse"), m.node.URI(0), volumeBytes)
 	if err != nil {
-		return fmt.Errorf("losetup: %w", err)
-	}
-	loop := strings.TrimSpace(string(out))
-	m.later(func() error { return m.run(context.Background(), "losetup", "--detach", loop) })
-	if err := m.run(ctx, "mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", loop); err != nil {
 		return err
 	}
-	if err := m.run(ctx, "mount", loop, m.root); err != nil {
+	m.later(s.Close)
+	loop, err := s.Loop(ctx, 0, volumeBytes)
+	if err != nil {
 		return err
 	}
-	m.later(func() error { return m.run(context.Background(), "umount", m.root) })
-	return nil
-}
-
-func await(ctx context.Context, ok func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, bootTime)
-	defer cancel()
-	t := time.NewTicker(tick)
-	defer t.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-t.C:
-		}
+	if err := device.Format(ctx, loop); err != nil {
+		return err
 	}
-	return nil
+	return s.Mount(ctx, loop, m.root)
 }
-
-// run runs a command and tells what it said where it fails.
-func (m *mounted) run(ctx context.Context, name string, args ...string) error {
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, lastOf(out))
-	}
-	return nil
-}
-
-func lastOf(out []byte) string { return string(out[max(0, len(out)-1<<10):]) }

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"drship/bench/device"
 )
 
 const (
@@ -28,38 +30,38 @@ func (b *bench) workloads() map[string]workload {
 }
 
 // asPostgres runs one of PostgreSQL's programs as the user postgres, who alone may run its server.
-func asPostgres(ctx context.Context, m *mounted, program string, args ...string) error {
+func asPostgres(ctx context.Context, program string, args ...string) error {
 	out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output()
 	if err != nil {
 		return fmt.Errorf("pg_config (Debian packages postgresql, postgresql-contrib): %w", err)
 	}
 	bin := filepath.Join(strings.TrimSpace(string(out)), program)
-	return m.run(ctx, "runuser", append([]string{"-u", "postgres", "--", bin}, args...)...)
+	return device.Run(ctx, "runuser", append([]string{"-u", "postgres", "--", bin}, args...)...)
 }
 
 func (b *bench) initPostgres(ctx context.Context, m *mounted) error {
 	data, socket := filepath.Join(m.root, "data"), m.dir
-	if err := errors.Join(os.Mkdir(data, 0o700), m.run(ctx, "chown", "postgres", data, socket)); err != nil {
+	if err := errors.Join(os.Mkdir(data, 0o700), device.Run(ctx, "chown", "postgres", data, socket)); err != nil {
 		return err
 	}
-	if err := asPostgres(ctx, m, "initdb", "-D", data); err != nil {
+	if err := asPostgres(ctx, "initdb", "-D", data); err != nil {
 		return err
 	}
 	options := fmt.Sprintf("-p %s -k %s -c listen_addresses=''", port, socket)
-	if err := asPostgres(ctx, m, "pg_ctl", "-D", data, "-l", filepath.Join(data, "log"), "-o", options, "-w", "start"); err != nil {
+	if err := asPostgres(ctx, "pg_ctl", "-D", data, "-l", filepath.Join(data, "log"), "-o", options, "-w", "start"); err != nil {
 		return err
 	}
 	m.later(func() error {
-		return asPostgres(context.Background(), m, "pg_ctl", "-D", data, "-m", "fast", "-w", "stop")
+		return asPostgres(context.Background(), "pg_ctl", "-D", data, "-m", "fast", "-w", "stop")
 	})
-	if err := asPostgres(ctx, m, "pgbench", "-h", socket, "-p", port, "-i", "-q", "-s", fmt.Sprint(b.scale), "postgres"); err != nil {
+	if err := asPostgres(ctx, "pgbench", "-h", socket, "-p", port, "-i", "-q", "-s", fmt.Sprint(b.scale), "postgres"); err != nil {
 		return err
 	}
-	return asPostgres(ctx, m, "psql", "-h", socket, "-p", port, "-c", "checkpoint", "postgres")
+	return asPostgres(ctx, "psql", "-h", socket, "-p", port, "-c", "checkpoint", "postgres")
 }
 
 func (b *bench) pgbench(ctx context.Context, m *mounted) error {
-	return asPostgres(ctx, m, "pgbench", "-h", m.dir, "-p", port, "-c", "8", "-j", "2", "-T", fmt.Sprint(int(b.time.Seconds())), "postgres")
+	return asPostgres(ctx, "pgbench", "-h", m.dir, "-p", port, "-c", "8", "-j", "2", "-T", fmt.Sprint(int(b.time.Seconds())), "postgres")
 }
 
 // fetchPackages gets the packages ahead, so that the recording holds their installation alone.
@@ -79,7 +81,7 @@ func installPackages(ctx context.Context, m *mounted) error {
 func (m *mounted) debootstrap(ctx context.Context, args ...string) error {
 	target := args[len(args)-1]
 	all := append([]string{"--variant=minbase", "--cache-dir=" + filepath.Join(m.dir, "cache")}, args[:len(args)-1]...)
-	return m.run(ctx, "debootstrap", append(all, "bookworm", target)...)
+	return device.Run(ctx, "debootstrap", append(all, "bookworm", target)...)
 }
 
 // copyTree copies a source tree twice and changes a tenth of its files.
@@ -93,7 +95,7 @@ func copyTree(ctx context.Context, m *mounted) error {
 		if err := os.CopyFS(filepath.Join(m.root, name), source); err != nil {
 			return err
 		}
-		if err := m.run(ctx, "sync"); err != nil {
+		if err := device.Run(ctx, "sync"); err != nil {
 			return err
 		}
 	}

@@ -60,19 +60,8 @@ func (s settings) run(ctx context.Context) error {
 	if s.seed == 0 {
 		s.seed = rand.Uint64N(1_000_000) + 1
 	}
-	if s.dir == "" {
-		dir, err := os.MkdirTemp("", "drship-crash-")
-		if err != nil {
-			return fmt.Errorf("make scratch folder: %w", err)
-		}
-		s.dir = dir
-	}
-	if s.binary == "" {
-		bin, err := pair.Build(ctx, s.dir, s.race)
-		if err != nil {
-			return err
-		}
-		s.binary = bin
+	if err := pair.Prepare(ctx, "crash", &s.dir, &s.binary, s.race); err != nil {
+		return err
 	}
 	start := time.Now()
 	var sum tally

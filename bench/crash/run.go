@@ -126,7 +126,7 @@ func (r *run) crash(ctx context.Context, p plan) ([]stamp.Op, error) {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- load.Run(loadCtx) }()
-	if err := pause(ctx, p.load); err != nil {
+	if err := pair.Pause(ctx, p.load); err != nil {
 		return nil, err
 	}
 	if err := r.kill(ctx, p); err != nil {
@@ -159,7 +159,7 @@ func (r *run) kill(ctx context.Context, p plan) error {
 	if p.victim != killBoth {
 		return nil
 	}
-	if err := pause(ctx, p.gap); err != nil {
+	if err := pair.Pause(ctx, p.gap); err != nil {
 		return err
 	}
 	return second.Kill()
@@ -167,13 +167,13 @@ func (r *run) kill(ctx context.Context, p plan) error {
 
 // secondaryReturns starts a killed secondary while its primary works on.
 func (r *run) secondaryReturns(ctx context.Context, p plan) error {
-	if err := pause(ctx, p.gap*10); err != nil {
+	if err := pair.Pause(ctx, p.gap*10); err != nil {
 		return err
 	}
 	if err := r.start(ctx, r.secondary, p); err != nil {
 		return err
 	}
-	return pause(ctx, p.settle)
+	return pair.Pause(ctx, p.settle)
 }
 
 // start starts a dead node and brings its resource up; where the plan says so, it is killed once more on its way.
@@ -185,7 +185,7 @@ func (r *run) start(ctx context.Context, n *pair.Node, p plan) error {
 		if err := n.Up(ctx); err != nil {
 			return err
 		}
-		if err := pause(ctx, p.settle); err != nil {
+		if err := pair.Pause(ctx, p.settle); err != nil {
 			return err
 		}
 		if err := n.Kill(); err != nil {
@@ -196,16 +196,4 @@ func (r *run) start(ctx context.Context, n *pair.Node, p plan) error {
 		return err
 	}
 	return n.Up(ctx)
-}
-
-// pause waits, unless ctx ends before.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

@@ -41,7 +41,7 @@ func startLoad(ctx context.Context, t *testing.T, n *pair.Node, tick time.Durati
 	l := &load{t: t, log: stamp.NewLog(1), volume: x, cancel: cancel, ended: make(chan error, 1)}
 	s := stamp.Mixed(stamp.Load{Targets: []stamp.Target{x}, Size: volumeSize, Writers: 16, Seed: 3, Log: l.log})
 	if tick > 0 {
-		s.Pace = func(ctx context.Context) error { return pause(ctx, tick) }
+		s.Pace = func(ctx context.Context) error { return pair.Pause(ctx, tick) }
 	}
 	go func() { l.ended <- s.Run(ctx) }()
 	t.Cleanup(func() {
@@ -79,17 +79,6 @@ func until(ctx context.Context, t *testing.T, what string, ok func() bool) {
 			t.Fatalf("waiting for %s: %v", what, ctx.Err())
 		case <-tick.C:
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }
 
@@ -203,11 +192,11 @@ func TestFlaps(t *testing.T) {
 		if rng.IntN(8) == 0 {
 			cut += 900 * time.Millisecond
 		}
-		if err := pause(ctx, cut); err != nil {
+		if err := pair.Pause(ctx, cut); err != nil {
 			t.Fatal(err)
 		}
 		p.Relay.Heal()
-		if err := pause(ctx, time.Duration(5+rng.IntN(150))*time.Millisecond); err != nil {
+		if err := pair.Pause(ctx, time.Duration(5+rng.IntN(150))*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"drship/bench/device"
 	"drship/bench/pair"
@@ -173,16 +172,4 @@ func start(ctx context.Context, n *pair.Node) error {
 		return err
 	}
 	return n.Up(ctx)
-}
-
-// pause waits, unless ctx ends before.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }

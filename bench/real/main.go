@@ -66,22 +66,11 @@ func (s settings) run(ctx context.Context) error {
 	if s.seed == 0 {
 		s.seed = rand.Uint64N(1_000_000) + 1
 	}
-	if s.dir == "" {
-		dir, err := os.MkdirTemp("", "drship-real-")
-		if err != nil {
-			return fmt.Errorf("make scratch folder: %w", err)
-		}
-		s.dir = dir
+	if err := pair.Prepare(ctx, "real", &s.dir, &s.binary, false); err != nil {
+		return err
 	}
 	if err := os.Chmod(s.dir, 0o755); err != nil { // the database's user passes through
 		return fmt.Errorf("open scratch folder: %w", err)
-	}
-	if s.binary == "" {
-		bin, err := pair.Build(ctx, s.dir, false)
-		if err != nil {
-			return err
-		}
-		s.binary = bin
 	}
 	var sum tally
 	start := time.Now()

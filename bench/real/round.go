@@ -52,7 +52,7 @@ func (r *run) round(ctx context.Context, p plan, sum *tally) error {
 	r.trace("under load")
 	l := startLoad(ctx, r.db, r.have)
 	defer l.stop()
-	if err := pause(ctx, p.load); err != nil {
+	if err := pair.Pause(ctx, p.load); err != nil {
 		return err
 	}
 	a, err := r.strike(ctx, p, l)
@@ -204,7 +204,7 @@ func (r *run) strikeFreeze(ctx context.Context, p plan) (aftermath, error) {
 
 func (r *run) strikeCut(ctx context.Context, p plan) (aftermath, error) {
 	a := aftermath{must: r.promised(time.Now()), split: true, back: func(context.Context) error { return r.line.Heal() }}
-	return a, errors.Join(r.line.Cut(), pause(ctx, 2*p.gap), r.clientDies())
+	return a, errors.Join(r.line.Cut(), pair.Pause(ctx, 2*p.gap), r.clientDies())
 }
 
 // strikeCatchUp cuts the line until both sides know, heals it and kills the primary while it ships what the replica lacks, or behind that.
@@ -218,7 +218,7 @@ func (r *run) strikeCatchUp(ctx context.Context, p plan) (aftermath, error) {
 			return aftermath{}, err
 		}
 	}
-	if err := errors.Join(pause(ctx, p.gap), r.line.Heal()); err != nil {
+	if err := errors.Join(pair.Pause(ctx, p.gap), r.line.Heal()); err != nil {
 		return aftermath{}, err
 	}
 	must, err := r.together(ctx, p, must)
@@ -239,7 +239,7 @@ func (r *run) together(ctx context.Context, p plan, must time.Time) (time.Time, 
 	if _, err := r.secondary.Wait(ctx, "a connection", pair.Status.Connected); err != nil {
 		return must, err
 	}
-	return must, pause(ctx, p.gap/4)
+	return must, pair.Pause(ctx, p.gap/4)
 }
 
 // strikeFull fills the file system under the primary's state directory: commits go on, and both are equal again when there is room.
@@ -253,7 +253,7 @@ func (r *run) strikeFull(ctx context.Context, p plan, l *load) (aftermath, error
 	if err := device.Await(ctx, func() bool { return l.ledger.acked(since) >= enough }); err != nil {
 		return aftermath{}, errors.Join(fmt.Errorf("a full state directory stops the database: %d commits since, not %d", l.ledger.acked(since), enough), release())
 	}
-	if err := errors.Join(pause(ctx, p.gap), release()); err != nil {
+	if err := errors.Join(pair.Pause(ctx, p.gap), release()); err != nil {
 		return aftermath{}, err
 	}
 	if err := r.pair.WaitUpToDate(ctx); err != nil {
@@ -283,14 +283,14 @@ func (r *run) strikePowerBoth(ctx context.Context, p plan) (aftermath, error) {
 		first, second = second, first
 		must = r.staged(time.Now())
 	}
-	err := errors.Join(r.powerOff(ctx, first), pause(ctx, p.gap), r.powerOff(ctx, second), r.powerOn(ctx, r.secondary))
+	err := errors.Join(r.powerOff(ctx, first), pair.Pause(ctx, p.gap), r.powerOff(ctx, second), r.powerOn(ctx, r.secondary))
 	return aftermath{must: must, split: p.wait, back: func(ctx context.Context) error { return r.powerOn(ctx, old) }}, err
 }
 
 // strikePowerPeer takes the replica's power and gives it back; then the primary loses its own.
 func (r *run) strikePowerPeer(ctx context.Context, p plan) (aftermath, error) {
 	must := r.staged(time.Now())
-	if err := errors.Join(r.powerOff(ctx, r.secondary), pause(ctx, p.gap), r.powerOn(ctx, r.secondary)); err != nil {
+	if err := errors.Join(r.powerOff(ctx, r.secondary), pair.Pause(ctx, p.gap), r.powerOn(ctx, r.secondary)); err != nil {
 		return aftermath{}, err
 	}
 	r.trace("%s is back", r.secondary.Name)
