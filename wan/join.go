@@ -15,8 +15,8 @@ import (
 //
 //	dialler of the session                         the other side
 //	   | —— QUIC, TLS 1.3, certificates both ways ——> |   pins are checked here, by both
-//	   | —— Join ———————————————————————————————————> |   session, stripe, HMAC
-//	   | <————————————————————————————————— Joined —— |   HMAC
+//	   | —— Join ———————————————————————————————————> |   session, stripe, flags, HMAC
+//	   | <————————————————————————————————— Joined —— |   flags, HMAC
 //
 // The HMACs are keyed by an exporter of the session's first connection, which only its two ends know, and cover an
 // exporter of the new one: what was recorded elsewhere proves nothing here, and nobody can stand in between.
@@ -33,8 +33,9 @@ const (
 	labelJoin          = "drship/1 join of a stripe"
 	labelJoined        = "drship/1 a stripe has joined"
 	sessionIDSize      = 16
-	joinSize           = sessionIDSize + 2 + sha256.Size
-	joinedSize         = sha256.Size
+	joinSize           = sessionIDSize + 2 + 1 + sha256.Size
+	joinedSize         = 1 + sha256.Size
+	joinParity         = 1 // flag: what this stripe loses may be repaired; both sides have to say so
 	maxJoiningAtOnce   = 8 // dials of stripes under way
 	firstJoinPause     = 250 * time.Millisecond
 	longestJoinPause   = 30 * time.Second
@@ -59,35 +60,43 @@ func sessionID(key []byte) (id [sessionIDSize]byte) {
 }
 
 // callJoin is the dialler's side. The streams it returns have no deadlines.
-func (x *spread) callJoin(ctx context.Context, conn *quic.Conn, stripe uint16) (st [numStripeStreams]*quic.Stream, err error) {
+func (x *spread) callJoin(ctx context.Context, conn *quic.Conn, stripe uint16) (st [numStripeStreams]*quic.Stream, parity bool, err error) {
 	ekm, err := exporter(conn.ConnectionState().TLS, exporterLabel)
 	if err != nil {
-		return st, err
+		return st, false, err
 	}
 	for i := range st {
 		if st[i], err = conn.OpenStreamSync(ctx); err != nil {
-			return st, fmt.Errorf("open streams: %w", err)
+			return st, false, fmt.Errorf("open streams: %w", err)
 		}
 		deadline, _ := ctx.Deadline()
 		if err := st[i].SetDeadline(deadline); err != nil {
-			return st, fmt.Errorf("set deadline of stream %d: %w", i, err)
+			return st, false, fmt.Errorf("set deadline of stream %d: %w", i, err)
 		}
 	}
-	head := binary.BigEndian.AppendUint16(append(make([]byte, 0, joinSize), x.id[:]...), stripe)
+	head := append(binary.BigEndian.AppendUint16(append(make([]byte, 0, joinSize), x.id[:]...), stripe), x.joinFlags())
 	if err := writeMessage(st[streamAcks], kindJoin, append(head, joinMAC(x.key, labelJoin, head, ekm)...)); err != nil {
-		return st, fmt.Errorf("send Join: %w", err)
+		return st, false, fmt.Errorf("send Join: %w", err)
 	}
 	if _, err := st[streamFragments].Write([]byte{streamFragments}); err != nil { // the stream exists for the other side from here on
-		return st, fmt.Errorf("open stream %d: %w", streamFragments, err)
+		return st, false, fmt.Errorf("open stream %d: %w", streamFragments, err)
 	}
 	b, err := readMessage(st[streamAcks], kindJoined)
 	if err != nil {
-		return st, fmt.Errorf("receive Joined: %w", err)
+		return st, false, fmt.Errorf("receive Joined: %w", err)
 	}
-	if !hmac.Equal(b, joinMAC(x.key, labelJoined, head, ekm)) {
-		return st, fmt.Errorf("%w: the other end of a stripe is not that of the session", ErrAuth)
+	if len(b) != joinedSize || !hmac.Equal(b[1:], joinMAC(x.key, labelJoined, head, b[:1], ekm)) {
+		return st, false, fmt.Errorf("%w: the other end of a stripe is not that of the session", ErrAuth)
 	}
-	return st, clearDeadlines(st)
+	return st, b[0]&x.joinFlags()&joinParity != 0, clearDeadlines(st)
+}
+
+// joinFlags is what this side says of a stripe.
+func (x *spread) joinFlags() byte {
+	if x.forward == nil {
+		return 0
+	}
+	return joinParity
 }
 
 func clearDeadlines(st [numStripeStreams]*quic.Stream) error {
@@ -127,7 +136,8 @@ func (h *handshake) answerJoin(ctx context.Context, join []byte) error {
 	if err := x.admits(id); err != nil {
 		return err
 	}
-	if err := writeMessage(h.streams[streamAcks], kindJoined, joinMAC(x.key, labelJoined, head, ekm)); err != nil {
+	flags := []byte{x.joinFlags()}
+	if err := writeMessage(h.streams[streamAcks], kindJoined, append(flags, joinMAC(x.key, labelJoined, head, flags, ekm)...)); err != nil {
 		return fmt.Errorf("send Joined: %w", err)
 	}
 	st := [numStripeStreams]*quic.Stream{h.streams[streamAcks], h.streams[streamFragments]}
@@ -135,7 +145,7 @@ func (h *handshake) answerJoin(ctx context.Context, join []byte) error {
 		return err
 	}
 	h.leaveGate()
-	x.add(&stripeConn{id: id, conn: h.conn, acks: st[streamAcks], fragments: st[streamFragments]})
+	x.add(&stripeConn{id: id, conn: h.conn, acks: st[streamAcks], fragments: st[streamFragments], parity: flags[0]&head[sessionIDSize+2]&joinParity != 0})
 	return nil
 }
 

@@ -188,6 +188,14 @@ type Stats struct {
 	Ceiling   uint64 // bytes a second that may be sent, 0: no ceiling
 	DataSent  uint64 // bytes of frames on the data lane
 	Waiting   uint64 // bytes that wait for a stripe
+	Parity    Parity
+}
+
+// Parity is what was done below QUIC about packets that the line lost.
+type Parity struct {
+	Rows           int    // behind each group of packets now; 0: off
+	Sent           uint64 // bytes
+	Lost, Repaired uint64 // packets, as the peer reported
 }
 
 // Stats returns what was counted since the session came up.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/marcopolo/simnet"
 
+	"drship/wan/fec"
 	"drship/wan/frame"
 )
 
@@ -26,7 +28,8 @@ type world struct {
 
 	stripes int  // MaxStripes of the nodes
 	own     bool // stripes have sockets of their own
-	rate    int  // of each node's line, Mibit/s; 0: 100
+	fec     fec.Mode
+	rate    int // of each node's line, Mibit/s; 0: 100
 
 	mu   sync.Mutex
 	rng  *rand.Rand
@@ -154,6 +157,9 @@ func (c *simConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	if err == nil {
 		from = c.w.seen(from)
 	}
+	if errors.Is(err, simnet.ErrDeadlineExceeded) {
+		err = os.ErrDeadlineExceeded // as net.PacketConn promises
+	}
 	return n, from, err
 }
 
@@ -166,6 +172,7 @@ const (
 func (w *world) config(name, peer, addr, peerAddr string) Config {
 	c := config(name, peer, peerAddr)
 	c.Listen, c.ListenPacket, c.Timing, c.MaxStripes = addr, w.listen, Timing{}, w.stripes
+	c.FEC = w.fec
 	if w.own {
 		c.stripeSocket = w.listenAny
 	}

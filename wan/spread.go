@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"drship/wan/fec"
 	"drship/wan/frame"
 	"drship/wan/packet"
 	"drship/wan/stripe"
@@ -50,6 +51,8 @@ type spread struct {
 	to   net.Addr       // where the session's own connection sends to; guarded by mu
 	pace packet.Limiter // of everything that this side sends to the peer
 
+	forward *forward // nil: nothing is repaired
+
 	nudge   chan struct{} // wakes tend, capacity 1
 	room    chan struct{} // wakes the sender on the data lane, capacity 1
 	arrived chan struct{} // wakes the reader of the data lane, capacity 1
@@ -75,6 +78,7 @@ type spread struct {
 	retry   time.Time // no dial before
 	since   time.Time // when the session came up
 	want    int       // stripes for what this side sends
+	rows    int       // of parity behind a group of packets
 	asked   int       // stripes that the other side wants
 	waits   time.Time // since when there is more to send than stripes take, zero while there is not
 	waited  time.Duration
@@ -91,6 +95,9 @@ func newSpread(s *Session, e *Endpoint, sock *socket, p *peer, key []byte) *spre
 	x.ended, x.finish = context.WithCancel(context.Background())
 	if x.max == 1 {
 		x.max = 0 // the session's own connection is the one
+	}
+	if e.cfg.FEC != fec.Off {
+		x.forward = newForward(e.cfg.FEC, key, s.dialled)
 	}
 	return x
 }
@@ -113,6 +120,14 @@ func (x *spread) follow(was *net.Addr, pc net.PacketConn, now net.Addr) {
 	}
 	if *was = now; now != nil {
 		x.limit(pc, now, true)
+	}
+}
+
+// attend has a stripe's packets keep to the ceiling and, where both sides agreed, be repaired. mu is held.
+func (x *spread) attend(c *stripeConn) {
+	x.follow(&c.to, x.socketOf(c), c.conn.RemoteAddr())
+	if c.parity {
+		x.forward.follow(uint16(c.id), x.socketOf(c), c.to)
 	}
 }
 
@@ -349,7 +364,7 @@ func (x *spread) add(c *stripeConn) {
 	}
 	x.stripes = append(x.stripes, c)
 	slices.SortFunc(x.stripes, func(a, b *stripeConn) int { return a.id - b.id })
-	x.follow(&c.to, x.socketOf(c), c.conn.RemoteAddr())
+	x.attend(c)
 	x.out.Open(c.id, time.Now(), c.conn.ConnectionStats().SmoothedRTT)
 	x.failed = 0
 	if x.stalledAll() {
@@ -379,6 +394,9 @@ func (x *spread) remove(c *stripeConn) {
 	x.busy()
 	x.gone.add(c.conn.ConnectionStats())
 	x.work.Broadcast()
+	if c.parity {
+		x.forward.leave(uint16(c.id))
+	}
 	if c.tr != nil || x.to == nil || c.to.String() != x.to.String() { // else they share it
 		x.follow(&c.to, x.socketOf(c), nil)
 	}
@@ -406,6 +424,9 @@ func (x *spread) close() {
 		closeConn(c.conn, ErrClosed, true)
 	}
 	x.running.Wait()
+	if x.forward != nil {
+		x.forward.close()
+	}
 	x.mu.Lock()
 	x.follow(&x.to, x.sock.tr.Conn, nil)
 	x.mu.Unlock()

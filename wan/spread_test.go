@@ -219,12 +219,12 @@ func TestJoinIsRefused(t *testing.T) {
 	for name, join := range map[string]func(x *spread, recorded []byte) []byte{
 		"a Join that was recorded": func(_ *spread, recorded []byte) []byte { return recorded },
 		"a key that is made up": func(x *spread, _ []byte) []byte {
-			head := binary.BigEndian.AppendUint16(bytes.Clone(x.id[:]), 77)
+			head := append(binary.BigEndian.AppendUint16(bytes.Clone(x.id[:]), 77), joinParity)
 			return append(head, joinMAC(make([]byte, 32), labelJoin, head, make([]byte, 32))...)
 		},
 		"a session that there is not": func(_ *spread, _ []byte) []byte { return make([]byte, joinSize) },
 		"the key without this connection's exporter": func(x *spread, _ []byte) []byte {
-			head := binary.BigEndian.AppendUint16(bytes.Clone(x.id[:]), 77)
+			head := append(binary.BigEndian.AppendUint16(bytes.Clone(x.id[:]), 77), joinParity)
 			return append(head, joinMAC(x.key, labelJoin, head, make([]byte, 32))...)
 		},
 		"too short": func(_ *spread, _ []byte) []byte { return []byte("DRSH") },
@@ -247,7 +247,7 @@ func TestJoinIsRefused(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				head := binary.BigEndian.AppendUint16(bytes.Clone(b.spread.id[:]), uint16(c.id))
+				head := append(binary.BigEndian.AppendUint16(bytes.Clone(b.spread.id[:]), uint16(c.id)), joinParity)
 				recorded := append(head, joinMAC(b.spread.key, labelJoin, head, ekm)...)
 
 				conn, st := outsider(t, w, alice.Endpoint)

@@ -19,6 +19,7 @@ type stripeConn struct {
 	conn      *quic.Conn
 	acks      *quic.Stream
 	fragments *quic.Stream
+	parity    bool // what it loses may be repaired
 
 	// Where the stripe has a socket of its own: both are closed with it.
 	tr     *quic.Transport

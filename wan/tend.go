@@ -77,6 +77,7 @@ type tending struct {
 	heard   uint64    // packets that stripes had received at the last step
 	flowed  time.Time // when much was received
 	quiet   time.Time // when anything was received
+	rows    int       // of parity
 	stuck   time.Time // since when no stripe gets on though something is on its way
 }
 
@@ -86,7 +87,7 @@ func (t *tending) step(now time.Time) {
 	x.mu.Lock()
 	x.follow(&x.to, x.sock.tr.Conn, x.s.RemoteAddr())
 	for _, c := range x.stripes {
-		x.follow(&c.to, x.socketOf(c), c.conn.RemoteAddr())
+		x.attend(c)
 		x.out.SetRTT(c.id, c.conn.ConnectionStats().SmoothedRTT)
 	}
 	up, news := x.out.Tick(now)
@@ -182,6 +183,7 @@ func (t *tending) resolve(now time.Time, rtt time.Duration, held bool) {
 	}
 	t.looked = now
 	l := x.look(now)
+	defer func() { t.reconsider(l) }()
 	want := 0
 	if x.worthwhile(now, t.near.add(now, x.s.conn.ConnectionStats().LatestRTT)) {
 		if t.count == nil {
@@ -192,6 +194,7 @@ func (t *tending) resolve(now time.Time, rtt time.Duration, held bool) {
 		}
 		want = t.count.Step(l.Look)
 	}
+	l.want = want
 	x.mu.Lock()
 	if want != x.want {
 		x.e.log.Debug("stripes", "peer", x.s.peer, "want", want, "up", len(x.stripes), "rtt", l.RTT, "rate", x.rate.perSecond)
@@ -232,7 +235,9 @@ func (n *nearest) add(now time.Time, rtt time.Duration) time.Duration {
 // looked is a look, and until when it tells more of a line that was healed than of the number of stripes.
 type looked struct {
 	stripe.Look
-	fresh time.Time
+	fresh   time.Time
+	waiting bool // more to send than stripes take
+	want    int
 }
 
 // look sums up what the stripes saw.
@@ -242,6 +247,7 @@ func (x *spread) look(now time.Time) looked {
 	l := looked{fresh: x.fresh, Look: stripe.Look{Now: now.Sub(x.since), Delivered: x.out.Delivered(), Waited: x.waited, Stripes: len(x.stripes), Ceiling: payloadShare * float64(x.pace.Rate())}}
 	if !x.waits.IsZero() {
 		l.Waited += now.Sub(x.waits)
+		l.waiting = true
 	}
 	all := x.gone
 	for _, c := range x.stripes {
@@ -274,6 +280,7 @@ func (x *spread) addTo(st *Stats) {
 	st.Delivered, st.Resent = x.out.Delivered(), x.out.Resent()
 	st.Ceiling = uint64(x.pace.Rate())
 	st.Rate, st.Waiting = uint64(x.rate.perSecond), uint64(x.out.Queued())
+	x.addParity(st)
 }
 
 // traffic counts packets that came over stripes, and what was sent over them: an answer is due.
@@ -398,14 +405,14 @@ func (x *spread) connect(ctx context.Context, id int) (*stripeConn, error) {
 		c.release()
 		return nil, fromQUIC(err)
 	}
-	st, err := x.callJoin(ctx, c.conn, uint16(id))
+	st, parity, err := x.callJoin(ctx, c.conn, uint16(id))
 	if err != nil {
 		err = fromQUIC(err)
 		closeConn(c.conn, err, false)
 		c.release()
 		return nil, err
 	}
-	c.acks, c.fragments = st[streamAcks], st[streamFragments]
+	c.acks, c.fragments, c.parity = st[streamAcks], st[streamFragments], parity
 	return c, nil
 }
 

@@ -32,6 +32,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"drship/wan/fec"
 	"drship/wan/frame"
 )
 
@@ -86,6 +87,8 @@ type Config struct {
 	ListenPacket func(ctx context.Context, addr string) (net.PacketConn, error)
 	// MaxStripes is how many connections a session may be spread over, 1…frame.MaxStripes; 1 is the session's own alone. 0: 64.
 	MaxStripes int
+	// FEC says whether what stripes lose is repaired by parity: fec.Auto where stripes alone do not fill the line.
+	FEC fec.Mode
 	// stripeSocket opens the socket of a stripe at host:0; nil: stripes share the Endpoint's.
 	stripeSocket func(ctx context.Context, addr string) (net.PacketConn, error)
 

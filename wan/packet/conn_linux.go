@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"runtime"
+	"time"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
@@ -20,6 +21,7 @@ const (
 type Conn struct {
 	*net.UDPConn
 	limits
+	guards
 	reader *ipv4.PacketConn // of either family, whatever its name
 	pieces [batch]ipv4.Message
 	have   int // pieces that are filled
@@ -52,6 +54,7 @@ func wrap(udp *net.UDPConn) (net.PacketConn, error) {
 	}
 	c := &Conn{UDPConn: udp, reader: ipv4.NewPacketConn(udp)}
 	c.limits.init()
+	c.guards.wake = func(t time.Time) { _ = udp.SetReadDeadline(t) } // it fails on a socket that is closed only
 	for i := range c.pieces {
 		c.pieces[i].Buffers = [][]byte{make([]byte, pieceSize)}
 		c.pieces[i].OOB = make([]byte, oobSize)
@@ -62,6 +65,19 @@ func wrap(udp *net.UDPConn) (net.PacketConn, error) {
 // ReadBatch fills ms with packets, at least one, and returns how many. It waits only where nothing is left of the pieces
 // that were read before.
 func (c *Conn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
+	for {
+		n, err := c.readBatch(ms, flags)
+		if n > 0 || err != nil && !c.woken(err) {
+			return n, err
+		}
+	}
+}
+
+// readBatch is ReadBatch, and returns nothing where nothing of what it read is for the caller.
+func (c *Conn) readBatch(ms []ipv4.Message, flags int) (int, error) {
+	if n := c.anew(ms); n > 0 {
+		return n, nil
+	}
 	if c.at == c.have {
 		// The connections' goroutines get their turn: quic-go drops silently what a connection has not looked at once more
 		// than 256 packets of it wait.
@@ -74,10 +90,25 @@ func (c *Conn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	}
 	n := 0
 	for n < len(ms) && c.at < c.have {
-		c.take(&ms[n])
-		n++
+		if c.take(&ms[n]); c.passes(ms[n].Buffers[0][:ms[n].N], ms[n].Addr) {
+			n++
+		}
 	}
 	return n, nil
+}
+
+// anew fills ms with packets that were injected.
+func (c *Conn) anew(ms []ipv4.Message) int {
+	n := 0
+	for n < len(ms) {
+		p, ok := c.takeInjected()
+		if !ok {
+			break
+		}
+		ms[n].N, ms[n].NN, ms[n].Flags, ms[n].Addr = copy(ms[n].Buffers[0], p.packet), 0, 0, p.addr
+		n++
+	}
+	return n
 }
 
 // take copies the next packet of the current piece into m, with the piece's control messages.
@@ -102,11 +133,29 @@ func (c *Conn) take(m *ipv4.Message) {
 
 // WriteMsgUDP writes one packet, or a run of them where oob says so. It waits for the limiter of the address.
 func (c *Conn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
-	if c.by.Load() != nil {
-		c.await(addr, len(b), controlSize(oob, unix.UDP_SEGMENT))
+	if c.limits.by.Load() == nil && c.guards.by.Load() == nil {
+		return c.UDPConn.WriteMsgUDP(b, oob, addr)
 	}
-	return c.UDPConn.WriteMsgUDP(b, oob, addr)
+	size := controlSize(oob, unix.UDP_SEGMENT)
+	c.await(addr, len(b), size)
+	n, oobn, err = c.UDPConn.WriteMsgUDP(b, oob, addr)
+	c.sent(b, size, addr)
+	return n, oobn, err
 }
+
+// Aside implements Guarded.
+func (c *Conn) Aside(b []byte, addr net.Addr) error {
+	udp, ok := addr.(*net.UDPAddr)
+	if !ok {
+		return net.InvalidAddrError("not of UDP")
+	}
+	c.await(addr, len(b), 0)
+	_, _, err := c.UDPConn.WriteMsgUDP(b, nil, udp)
+	return err
+}
+
+// SetReadDeadline implements net.PacketConn.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.guards.SetReadDeadline(t) }
 
 // Close closes the socket; whoever waits for a limiter goes on.
 func (c *Conn) Close() error {

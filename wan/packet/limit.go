@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
@@ -81,24 +82,27 @@ func (s *limits) Unlimit(to net.Addr, l *Limiter) {
 }
 
 func (s *limits) edit(to net.Addr, change func(by map[netip.AddrPort]*Limiter, key netip.AddrPort)) {
+	s.change.Lock()
+	defer s.change.Unlock()
+	editMap(&s.by, to, change)
+}
+
+// editMap replaces a map that is read without a lock by a changed one; nil where nothing is left. Changes take turns.
+func editMap[V any](p *atomic.Pointer[map[netip.AddrPort]V], to net.Addr, change func(by map[netip.AddrPort]V, key netip.AddrPort)) {
 	udp, ok := to.(*net.UDPAddr)
 	if !ok {
 		return
 	}
-	s.change.Lock()
-	defer s.change.Unlock()
-	next := map[netip.AddrPort]*Limiter{}
-	if old := s.by.Load(); old != nil {
-		for k, v := range *old {
-			next[k] = v
-		}
+	next := map[netip.AddrPort]V{}
+	if old := p.Load(); old != nil {
+		maps.Copy(next, *old)
 	}
 	change(next, place(udp))
 	if len(next) == 0 {
-		s.by.Store(nil)
+		p.Store(nil)
 		return
 	}
-	s.by.Store(&next)
+	p.Store(&next)
 }
 
 func place(a *net.UDPAddr) netip.AddrPort {
@@ -153,6 +157,7 @@ type Shaper interface {
 type Shaped struct {
 	net.PacketConn
 	limits
+	guards
 }
 
 // Shape returns pc where it can be limited, else a Shaped around it.
@@ -162,14 +167,43 @@ func Shape(pc net.PacketConn) net.PacketConn {
 	}
 	s := &Shaped{PacketConn: pc}
 	s.limits.init()
+	s.guards.wake = func(t time.Time) { _ = pc.SetReadDeadline(t) } // it fails on a socket that is closed only
 	return s
 }
 
 // WriteTo implements net.PacketConn; it waits for the limiter.
 func (s *Shaped) WriteTo(b []byte, to net.Addr) (int, error) {
 	s.await(to, len(b), 0)
-	return s.PacketConn.WriteTo(b, to)
+	n, err := s.PacketConn.WriteTo(b, to)
+	s.sent(b, 0, to)
+	return n, err
 }
+
+// Aside implements Guarded.
+func (s *Shaped) Aside(b []byte, to net.Addr) error {
+	s.await(to, len(b), 0)
+	_, err := s.PacketConn.WriteTo(b, to)
+	return err
+}
+
+// ReadFrom implements net.PacketConn.
+func (s *Shaped) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		if p, ok := s.takeInjected(); ok {
+			return copy(b, p.packet), p.addr, nil
+		}
+		n, addr, err := s.PacketConn.ReadFrom(b)
+		switch {
+		case err != nil && !s.woken(err):
+			return n, addr, err
+		case err == nil && s.passes(b[:n], addr):
+			return n, addr, nil
+		}
+	}
+}
+
+// SetReadDeadline implements net.PacketConn.
+func (s *Shaped) SetReadDeadline(t time.Time) error { return s.guards.SetReadDeadline(t) }
 
 // Close implements net.PacketConn.
 func (s *Shaped) Close() error {

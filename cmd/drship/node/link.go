@@ -10,6 +10,7 @@ import (
 	"drship/cmd/drship/control"
 	"drship/internal/config"
 	"drship/wan"
+	"drship/wan/fec"
 )
 
 // linkFace is what is told of the link to a peer. Bytes count since the session came up, on this side.
@@ -41,6 +42,10 @@ type linkFace struct {
 	Data      uint64  `json:"bytes-data-lane"`
 	Control   uint64  `json:"bytes-control-lane"`
 	Twice     uint64  `json:"bytes-sent-twice"` // over another stripe, because the first did not get on
+	Rows      int     `json:"parity-rows"`      // behind each group of packets; 0: off
+	Parity    uint64  `json:"bytes-parity"`
+	Repaired  uint64  `json:"packets-repaired"` // by the peer, of those below
+	Lost      uint64  `json:"packets-lost"`     // while there was parity
 	Wire      uint64  `json:"bytes-wire"`
 	WireRecv  uint64  `json:"bytes-wire-received"`
 }
@@ -63,6 +68,7 @@ func (r *Resource) linkFace(p *peer) linkFace {
 	f.Stripes, f.Up, f.Rate, f.Window, f.Ceiling = min(st.Wanted, st.Stripes), st.Stripes, st.Rate, st.Window, st.Ceiling
 	f.Data, f.Control, f.Twice = st.DataSent, st.PayloadSent-st.DataSent, st.Resent
 	f.Wire, f.WireRecv = st.WireSent, st.WireReceived
+	f.Rows, f.Parity, f.Repaired, f.Lost = st.Parity.Rows, st.Parity.Sent, st.Parity.Repaired, st.Parity.Lost
 	if src := s.currentSource(); src != nil {
 		c := src.stream.Stats()
 		f.Records, f.Packed = c.BytesRaw.Load(), c.BytesPacked.Load()
@@ -88,6 +94,18 @@ func levelName(w config.WAN) string {
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
+// parity tells of what is repaired below QUIC.
+func (f *linkFace) parity() string {
+	text := "off"
+	if f.Rows > 0 {
+		text = fmt.Sprintf("%d packets behind %d", f.Rows, fec.GroupSize)
+	}
+	if f.Parity > 0 {
+		text += fmt.Sprintf("; %s sent, %d of %d lost packets repaired", bytesText(f.Parity), f.Repaired, f.Lost)
+	}
+	return text
+}
+
 // lines prints it for a reader.
 func (f *linkFace) lines() []string {
 	if f.Remote == "" {
@@ -106,6 +124,7 @@ func (f *linkFace) lines() []string {
 		fmt.Sprintf("  round trip      %.1f ms, shortest %.1f ms", f.RTT, f.MinRTT),
 		fmt.Sprintf("  loss            %.3f %% of packets sent", f.Loss),
 		"  stripes         " + stripes,
+		"  parity          " + f.parity(),
 		"  delivery rate   " + bytesText(f.Rate) + "/s",
 		"  window          " + bytesText(f.Window),
 		"  ceiling         " + ceiling,

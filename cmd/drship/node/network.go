@@ -13,6 +13,7 @@ import (
 	"drship/internal/face"
 	"drship/internal/state"
 	"drship/wan"
+	"drship/wan/fec"
 	"drship/wan/frame"
 )
 
@@ -188,6 +189,7 @@ func (r *Resource) endpointConfig(peers []*peer) (wan.Config, error) {
 	}
 	pins := map[string][]string{}
 	for _, p := range peers {
+		c.FEC = parityMode(c.FEC, p.cfg.WAN.FEC, len(c.Peers) == 0)
 		c.MaxStripes = max(c.MaxStripes, p.cfg.WAN.MaxStripes)
 		c.Peers = append(c.Peers, wan.Peer{Name: p.name, Addr: p.cfg.Remote.HostPort()})
 		if fp := p.cfg.Host.Fingerprint; fp != "" {
@@ -324,4 +326,18 @@ func (r *Resource) peersAre(names []string, ok func(*peer) bool) bool {
 		}
 	}
 	return true
+}
+
+// parityMode adds what one peer's fec says to what the link does, which several peers may share: the most that any of them asks for.
+func parityMode(so fec.Mode, word string, first bool) fec.Mode {
+	m, known := map[string]fec.Mode{"on": fec.On, "off": fec.Off}[word]
+	switch {
+	case first:
+		return m // auto, where it is neither
+	case so == fec.On || known && m == fec.On:
+		return fec.On
+	case so == fec.Off && known:
+		return fec.Off
+	}
+	return fec.Auto
 }
