@@ -244,6 +244,7 @@ func (x *spread) enqueue(ctx context.Context, l *lane, m frame.Message) error {
 		x.mu.Lock()
 		if x.out.Room(len(b)) {
 			x.out.Add(b)
+			l.bytesSent.Add(uint64(len(b))) // together: what tend takes for sent past the stripes is the difference
 			x.busy()
 			x.work.Broadcast()
 			x.mu.Unlock()
@@ -256,7 +257,6 @@ func (x *spread) enqueue(ctx context.Context, l *lane, m frame.Message) error {
 	}
 	poke(x.nudge)
 	l.sent.Add(1)
-	l.bytesSent.Add(uint64(len(b)))
 	for {
 		x.mu.Lock()
 		low := x.out.Queued() <= x.water()

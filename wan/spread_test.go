@@ -53,6 +53,7 @@ func collect(t *testing.T, s *Session, next *uint64, span time.Duration) (n int)
 
 // On a line that loses packets a session carries much more than a single connection does, whoever dialled.
 func TestStripesCarryMore(t *testing.T) {
+	const repeats, repeatsFree = 4, 1 << 20 // of what is delivered, and beside that
 	carried := map[string]int{}
 	for _, c := range []struct {
 		name    string
@@ -74,6 +75,12 @@ func TestStripesCarryMore(t *testing.T) {
 				carried[c.name] = collect(t, to, &next, 3*time.Second)
 				st := from.Stats()
 				t.Logf("%d kbit/s, %d stripes, %d bytes sent twice", carried[c.name]*8/3000, st.Stripes, st.Resent)
+				if st.Resent > st.Delivered/repeats+repeatsFree {
+					t.Errorf("%d bytes were sent twice, %d delivered", st.Resent, st.Delivered)
+				}
+				if most := uint64(w.rate) << 20 / 8 * 3; st.Rate > most {
+					t.Errorf("a rate of %d bytes a second, the line carries a third of %d", st.Rate, most)
+				}
 				w.set(false, 0)
 				cancel()
 				for n := <-sent; next < n; next++ { // everything that was taken arrives

@@ -42,6 +42,7 @@ type Schedule struct {
 	queued int    // bytes in fresh
 	acked  uint64 // bytes acknowledged, each once
 	resent uint64 // bytes sent again
+	twice  uint64 // of them: because they were late
 	sent   uint64 // bytes sent, all told
 }
 
@@ -170,8 +171,12 @@ func (s *Schedule) pick(id int, now time.Time) *fragment {
 		s.queued -= int(f.Length)
 		return f
 	}
+	if s.twice > s.acked/lateShare+lateFree {
+		return nil
+	}
 	if f := s.late(id, now); f != nil {
 		s.resent += uint64(f.Length)
+		s.twice += uint64(f.Length)
 		return f
 	}
 	return nil
@@ -197,6 +202,19 @@ func (s *Schedule) late(id int, now time.Time) *fragment {
 	}
 	return nil
 }
+
+// What is sent twice is no more than a part of what was delivered: on a line that is full everything is late and stripes stall, and what is
+// sent twice makes it fuller. Only a stripe that has not got on for long is sure to be lost.
+const (
+	lateShare   = 16
+	lateFree    = 1 << 20 // bytes beside that
+	repeatShare = 8
+	repeatFree  = 4 << 20
+	patience    = 4 // times the time after which a stripe stalls
+)
+
+// mayRepeat reports whether what a stalled stripe has on its way may go to the others already.
+func (s *Schedule) mayRepeat() bool { return s.resent <= s.acked/repeatShare+repeatFree }
 
 // lateAfter is how long a fragment may take. QUIC repairs a single loss within a second round trip.
 func lateAfter(rtt time.Duration) time.Duration { return 2*rtt + 20*time.Millisecond }
@@ -273,7 +291,7 @@ func (s *Schedule) Tick(now time.Time) (running int, news bool) {
 		return 0, false
 	}
 	for _, p := range s.paths {
-		if p.stalled && !p.handed {
+		if p.stalled && !p.handed && (s.mayRepeat() || now.Sub(p.progress) > patience*stallAfter(p.rtt)) {
 			p.handed = true
 			s.handOver(p)
 			news = true

@@ -265,3 +265,44 @@ func TestScheduleLate(t *testing.T) {
 	}
 	none(t, s, 1, 127)
 }
+
+// Everything is late for ever: what is sent twice for that stays a part of what was delivered, beside what is free.
+func TestScheduleRepeatsWithinBounds(t *testing.T) {
+	s := NewSchedule(1 << 30)
+	s.Open(1, at(0), 10*time.Millisecond)
+	s.Open(2, at(0), 10*time.Millisecond)
+	now, taken := 0, uint64(0)
+	for range 2000 {
+		s.Add(message(Cell, 1))
+		send(t, s, 1, now)
+		now += 100
+		for range 3 { // the other one has nothing else to do
+			if w, ok := s.Next(2, at(now)); ok {
+				taken += HeaderSize + uint64(w.Length)
+				acked(t, s, 2, Ack{Taken: taken, Limit: 1 << 30}, now)
+			}
+		}
+	}
+	if most := s.Delivered()/lateShare + lateFree + Cell; s.Resent() > most || s.Resent() < lateFree {
+		t.Errorf("%d of %d delivered were sent twice, at most %d may", s.Resent(), s.Delivered(), most)
+	}
+}
+
+// A stripe stalls when much was sent twice already: what it has goes to the others only once it is sure to be lost.
+func TestScheduleStallsWithPatience(t *testing.T) {
+	s := NewSchedule(1 << 30)
+	s.Open(1, at(0), 50*time.Millisecond)
+	s.Open(2, at(0), 50*time.Millisecond)
+	s.resent = repeatFree + 1
+	s.Add(message(Cell, 1))
+	send(t, s, 1, 0)
+	for _, ms := range []int{451, 900, 1799} {
+		if n, news := s.Tick(at(ms)); n != 1 || len(s.again) != 0 {
+			t.Errorf("after %d ms: %d get on, news %v, %d to send again", ms, n, news, len(s.again))
+		}
+	}
+	s.Tick(at(1801))
+	if len(s.again) != 1 {
+		t.Error("it is never sent again")
+	}
+}
