@@ -11,10 +11,12 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -108,6 +110,15 @@ type socket struct {
 	*simnet.SimConn
 	world *world
 	alive context.Context
+}
+
+// ReadFrom implements net.PacketConn.
+func (s *socket) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := s.SimConn.ReadFrom(b)
+	if errors.Is(err, simnet.ErrDeadlineExceeded) {
+		err = os.ErrDeadlineExceeded // as net.PacketConn promises
+	}
+	return n, from, err
 }
 
 // WriteTo implements net.PacketConn.
