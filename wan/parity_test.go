@@ -52,7 +52,8 @@ func TestParityCarriesMore(t *testing.T) {
 				if on := st.Parity.Rows > 0; on != (c.mode != fec.Off) {
 					t.Errorf("parity: %+v", st.Parity)
 				}
-				if c.mode != fec.Off && st.Parity.Repaired*10 < st.Parity.Lost*7 {
+				// Sockets of their own have queues of their own on this network, and what is too late for its group counts as lost.
+				if !c.own && st.Parity.Repaired*10 < st.Parity.Lost*9 || c.mode != fec.Off && st.Parity.Repaired == 0 {
 					t.Errorf("hardly repaired: %+v", st.Parity)
 				}
 			})
