@@ -23,6 +23,7 @@ type keeper struct {
 	images  []journal.Image      // to be saved; they alias arena
 	pending map[blockID]struct{} // the blocks of images
 	arena   []byte
+	skips   map[uint16]bool // volumes that have nothing to go back to
 }
 
 type blockID struct {
@@ -31,7 +32,13 @@ type blockID struct {
 }
 
 func newKeeper(t *Target) *keeper {
-	return &keeper{t: t, pending: make(map[blockID]struct{})}
+	k := &keeper{t: t, pending: make(map[blockID]struct{}), skips: map[uint16]bool{}}
+	for _, v := range t.volumes {
+		if v != nil && t.empty != nil && t.empty(v.number) {
+			k.skips[v.number] = true
+		}
+	}
+	return k
 }
 
 // save keeps what items overwrite. When the room for pre-images has run out the way back is given up and the
@@ -86,6 +93,9 @@ func (k *keeper) items(items []*item) error {
 
 // touch keeps the blocks of a range that data, or zeroes where it is nil, is about to change.
 func (k *keeper) touch(number uint16, off, n int64, data []byte) error {
+	if k.skips[number] {
+		return nil
+	}
 	v := k.t.volumes[number]
 	if data != nil {
 		return k.blocks(v, off, n, data)

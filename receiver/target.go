@@ -125,6 +125,10 @@ type Config struct {
 	// begun only where the data is consistent now, for it would lead back to nothing useful otherwise. Without it only
 	// what this target has seen itself counts.
 	Consistent func() bool
+
+	// Worthless, where set, says of which volumes no pre-images are kept, because they never had any data: asked as a history
+	// begins, and as a Run does.
+	Worthless func(volume uint16) bool
 }
 
 // Marks are the target's positions: Applied ≤ Staged ≤ Received.
@@ -174,6 +178,7 @@ type Target struct {
 	digest   digest.Alg
 	started  func(context.Context, *frame.StreamStart) error
 	sound    func() bool
+	empty    func(uint16) bool
 	later    bool // what is received is acknowledged with what is staged
 	resynced func([]VolumeRange)
 	told     func(context.Context, *frame.Peers) error
@@ -200,7 +205,7 @@ func New(c Config) (*Target, error) {
 func newTarget(c Config, staging stagingStore, history historyStore) (*Target, error) {
 	t := &Target{
 		staging: staging, history: history, hooks: c.Hooks, log: c.Logger,
-		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, later: c.StagedOnly, resynced: c.Resynced,
+		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, empty: c.Worthless, later: c.StagedOnly, resynced: c.Resynced,
 		told: c.Told, cache: c.CacheBytes, others: newOthers(c.Store, c.Others),
 	}
 	if t.queue <= 0 {

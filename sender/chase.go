@@ -214,7 +214,7 @@ func (s *Stream) backToJournal(ctx context.Context) (progress, error) {
 	}
 	from, _ := p.track(s.cfg.Position)
 	s.chasing.Store(false)
-	s.behind = false
+	s.behind, s.exact = false, true
 	if err := s.announce(ctx, frame.ModeResync, from, p.OutOfSync()); err != nil {
 		return progress{}, fmt.Errorf("resume after journal was full: %w", err)
 	}

@@ -35,6 +35,8 @@ type resync struct {
 	ended   bool // ResyncEnd is sent
 	chase   bool // the peer is followed by bitmap meanwhile: there is no end but Stream.backToJournal
 
+	leaves []bool // by volume: not part of this resync, for nothing was marked as it began; nil: all are
+
 	volume int // where the walk stands
 	block  uint64
 	rounds int // over the map, but for the first
@@ -106,7 +108,8 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	r, ok := s.nextRun(rs)
 	if !ok {
 		answered := len(rs.out) == 0
-		done := answered && p.OutOfSync() == 0 && !rs.chase
+		left := rs.marked(p)
+		done := answered && left == 0 && !rs.chase
 		rs.ended = done
 		if answered && !done {
 			rs.volume, rs.block = 0, 0 // bits were set behind the walk: go round again
@@ -116,7 +119,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 		if done {
 			return progress{any: true}, s.endResync(ctx)
 		}
-		return progress{any: answered && p.OutOfSync() > 0}, nil
+		return progress{any: answered && left > 0}, nil
 	}
 	if rs.chase {
 		v := p.group.volumes[r.volume]
@@ -168,6 +171,10 @@ func (s *Stream) nextRun(rs *resync) (run, bool) {
 		return r, true
 	}
 	for rs.volume < len(s.peer.bitmaps) {
+		if rs.leavesOut(rs.volume) {
+			rs.volume, rs.block = rs.volume+1, 0
+			continue
+		}
 		first, n, ok := s.peer.bitmaps[rs.volume].Next(rs.block, holeBlocks)
 		if ok {
 			r := s.cut(rs, run{volume: rs.volume, first: first, n: int(n)})

@@ -42,7 +42,8 @@ type StreamConfig struct {
 	// LineRate, where set, is asked for the ceiling of everything that the stream sends, in bytes a second; 0 is none.
 	LineRate func() int64
 	// Starting is called before each StreamStart is sent, off all locks: the owner makes its identifiers durable and
-	// fills in what the peer needs to know.
+	// fills in what the peer needs to know. Where a resync can leave volumes alone Volume has an entry for each, in the order
+	// of the group's, with the blocks that are marked as OOS; a volume without any is not part of the resync.
 	Starting func(ctx context.Context, m *frame.StreamStart) error
 	// Synced is called when the peer says that a resync is finished, durably.
 	Synced func(ctx context.Context) error
@@ -76,6 +77,7 @@ type Stream struct {
 	mode    atomic.Uint32               // frame.Mode
 	chasing atomic.Bool                 // the resync that runs is a chase
 	behind  bool                        // pump only: the journal was given up, and the course after that taken
+	exact   bool                        // pump only: no record is sent that the peer may have already
 	noted   time.Time                   // pump only: when the congestion was told last
 
 	askedAt    time.Time // pump only: when the pace was asked for last, and the answer
@@ -204,7 +206,9 @@ func (s *Stream) begin(ctx context.Context) error {
 	if err := p.awaitConversion(ctx); err != nil {
 		return err
 	}
+	end := p.group.End()
 	from, covered := p.track(s.cfg.Position)
+	s.exact = covered || !from.Less(end)
 	p.mu.Lock()
 	p.congestion.Dwell = s.cfg.AheadDwell
 	p.mu.Unlock()
@@ -220,6 +224,10 @@ func (s *Stream) begin(ctx context.Context) error {
 func (s *Stream) announce(ctx context.Context, mode frame.Mode, from block.Seq, blocks uint64) error {
 	p := s.peer
 	m := &frame.StreamStart{Mode: mode, From: from, Blocks: blocks}
+	var out []bool
+	if mode == frame.ModeResync && s.exact && !s.chasing.Load() {
+		out = s.divide(m)
+	}
 	if err := s.cfg.Starting(ctx, m); err != nil {
 		return fmt.Errorf("start stream to %s: %w", p.name, err)
 	}
@@ -235,8 +243,8 @@ func (s *Stream) announce(ctx context.Context, mode frame.Mode, from block.Seq, 
 		s.memory = max(s.memory, memoryLost)
 		s.from, s.resync = from, nil
 		if mode == frame.ModeResync {
-			s.resync = newResync(blocks)
-			s.resync.chase = s.chasing.Load()
+			s.resync = newResync(m.Blocks)
+			s.resync.chase, s.resync.leaves = s.chasing.Load(), out
 		}
 		p.stream = s
 		if p.tracking == byJournal { // else nobody waits for the peer

@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Action is what a handshake leads to.
 type Action uint8
@@ -73,6 +76,11 @@ type Decision struct {
 	Discards Discard // what is lost
 
 	Volumes []Decision // HandshakeVolumes: one for each volume
+}
+
+// AllFull reports whether every volume is replaced as a whole, so that no bitmap has to travel.
+func (d *Decision) AllFull() bool {
+	return d.Full && !slices.ContainsFunc(d.Volumes, func(v Decision) bool { return !v.Full })
 }
 
 // Discard says whose data is overwritten, for a warning before it happens.

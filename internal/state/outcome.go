@@ -167,7 +167,7 @@ func (d *decider) dryRun() {
 
 // combine makes one decision of those of a resource's volumes.
 func combine(all []Decision) Decision {
-	out := Decision{Volumes: all}
+	out := Decision{Volumes: all, NoData: len(all) > 0}
 	var source, target, tentative bool
 	worst := 0
 	for i := range all {
@@ -221,7 +221,7 @@ func (d *Decision) merge(v *Decision) {
 	d.DemoteFirst = d.DemoteFirst || v.DemoteFirst
 	d.Violent = d.Violent || v.Violent
 	d.Retry = d.Retry || v.Retry
-	d.NoData = d.NoData || v.NoData
+	d.NoData = d.NoData && v.NoData
 	for _, h := range v.Handlers {
 		if !slices.Contains(d.Handlers, h) {
 			d.Handlers = append(d.Handlers, h)

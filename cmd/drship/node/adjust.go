@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"drship/cmd/drship/control"
@@ -34,7 +35,7 @@ func verbAdjust(ctx context.Context, r *Resource, _ *control.Request) ([]string,
 	defer release()
 	want := r.asked()
 	steps := setup.Plan(r.running(), want)
-	if err := r.possible(steps, &want); err != nil {
+	if err := r.possible(steps); err != nil {
 		return nil, err
 	}
 	for i := range steps {
@@ -50,9 +51,8 @@ func verbAdjust(ctx context.Context, r *Resource, _ *control.Request) ([]string,
 	return nil, nil
 }
 
-// possible refuses a plan that would break off in the middle: the volumes of a resource are one write order and one set of metadata, so that none
-// of them comes or goes while the others stay.
-func (r *Resource) possible(steps []setup.Step, want *setup.Resource) error {
+// possible refuses a plan that would break off in the middle.
+func (r *Resource) possible(steps []setup.Step) error {
 	a := r.attachment()
 	if a == nil {
 		return nil
@@ -60,12 +60,13 @@ func (r *Resource) possible(steps []setup.Step, want *setup.Resource) error {
 	for i := range steps {
 		s := &steps[i]
 		switch {
-		case s.Kind == setup.DelMinor && want.Volume(s.Volume.Number) == nil:
-			return &refused{exit: control.ExitRefused, text: fmt.Sprintf("volume %d is gone from the configuration, and has metadata here", s.Volume.Number),
-				hint: fmt.Sprintf("volumes are made and forgotten together: drship down %s, then create-md --force", r.name)}
 		case s.Kind == setup.Attach && !a.holds(s.Volume.Number):
-			return &refused{exit: control.ExitRefused, text: fmt.Sprintf("volume %d is new and has no metadata", s.Volume.Number),
-				hint: fmt.Sprintf("volumes are made and forgotten together: drship down %s, then create-md --force", r.name)}
+			if a.kept(s.Volume.Number) == nil {
+				return state.Refused(state.ErrNoMetaData, "write it once: drship create-md %s/%d", r.name, s.Volume.Number)
+			}
+			if err := r.probeDisk(s.Volume.Number); err != nil {
+				return err
+			}
 		case s.Kind == setup.Connect && a.group.Peer(s.Peer.Name) == nil:
 			return &refused{exit: control.ExitRefused, text: "peer " + s.Peer.Name + " is new, and has no bitmap here yet",
 				hint: fmt.Sprintf("it gets one when the disks are attached: drship down %s, drship up %s", r.name, r.name)}
@@ -74,8 +75,54 @@ func (r *Resource) possible(steps []setup.Step, want *setup.Resource) error {
 	return nil
 }
 
+// probeDisk opens the disk of a volume that is to come for a moment: what cannot be had is better known before anything is let go of.
+func (r *Resource) probeDisk(number uint16) error {
+	vc, err := volumeOf(r.fileHost.Volumes, int(number))
+	if err != nil {
+		return err
+	}
+	d, err := r.node.env.OpenDisk(vc.Disk)
+	if err != nil {
+		return fmt.Errorf("open disk of %s/%d: %w", r.name, number, err)
+	}
+	return d.Close()
+}
+
+// takesReopening reports whether a step is done by letting go of the disks and taking them again: volumes that come or go, and options that count
+// from an attach on.
+func (r *Resource) takesReopening(s *setup.Step) bool {
+	a := r.attachment()
+	if a == nil {
+		return false
+	}
+	switch s.Kind {
+	case setup.Detach, setup.DelMinor:
+		return a.holds(s.Volume.Number) && !hasVolume(r.fileHost.Volumes, s.Volume.Number)
+	case setup.NewMinor:
+		return !a.holds(s.Volume.Number) && a.kept(s.Volume.Number) != nil
+	case setup.Attach:
+		return !a.holds(s.Volume.Number)
+	case setup.DiskOptions:
+		now, want := r.running(), r.asked()
+		changed := setup.Differing("journal", now.Journal, want.Journal)
+		if v := now.Volume(s.Volume.Number); v != nil {
+			changed = append(changed, setup.Differing("disk", v.Options, s.Volume.Options)...)
+		}
+		return slices.ContainsFunc(changed, countsFromAttach)
+	}
+	return false
+}
+
+// countsFromAttach reports whether an option of a disk or the journal takes effect when the disks are attached.
+func countsFromAttach(option string) bool {
+	return slices.Contains([]string{"al-extents", "max-size", "max-staged", "max-history", "on-full", "rs-discard-granularity"}, option)
+}
+
 // carryOut makes one step. Called with the token held.
 func (r *Resource) carryOut(ctx context.Context, s *setup.Step) error {
+	if r.takesReopening(s) {
+		return r.reopen(ctx)
+	}
 	switch s.Kind {
 	case setup.Detach:
 		return r.detachFor(ctx, s.Volume)
@@ -112,6 +159,9 @@ func (r *Resource) take(p part) {
 func (r *Resource) detachFor(ctx context.Context, v *setup.Volume) error {
 	want := r.asked()
 	if now := want.Volume(v.Number); now != nil && now.Disk == v.Disk {
+		return nil
+	}
+	if a := r.attachment(); a == nil || !a.holds(v.Number) {
 		return nil
 	}
 	return r.detachDisks(ctx)

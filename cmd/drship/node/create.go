@@ -33,6 +33,7 @@ type createOptions struct {
 	force, adopt bool
 	clean        bool  // the disk was carried over: the peer's holds the same, or nearly
 	size         int64 // use only so many bytes of each disk; 0: all
+	volume       int   // of this volume alone, or control.AnyVolume
 }
 
 // createMD writes fresh metadata into the state directory, or what DRBD left on the disks with adopt. The disks are opened
@@ -43,6 +44,10 @@ func (r *Resource) createMD(ctx context.Context, o createOptions) ([]string, err
 		return nil, err
 	}
 	defer release()
+	if a := r.attachment(); a != nil && o.volume != control.AnyVolume && !a.holds(uint16(o.volume)) {
+		lines, err := r.createBeside(ctx, a, o)
+		return append(lines, written...), err
+	}
 	if r.isUp() {
 		return nil, state.Refused(state.ErrDiskConfigured, "take the resource down first: drship down %s", r.name)
 	}
@@ -54,17 +59,20 @@ func (r *Resource) createMD(ctx context.Context, o createOptions) ([]string, err
 	if err := errors.Join(err, store.Close()); err != nil {
 		return nil, err
 	}
-	return append(lines, "initializing activity log", "initializing bitmap", "Writing meta data...", "New drbd meta data block successfully created."), nil
+	return append(lines, written...), nil
 }
+
+var written = []string{"initializing activity log", "initializing bitmap", "Writing meta data...", "New drbd meta data block successfully created."}
 
 // writeMD is createMD with the store open.
 func (r *Resource) writeMD(ctx context.Context, store *journal.Store, o createOptions) ([]string, error) {
-	_, err := store.Meta()
+	meta, err := store.Meta()
+	if o.volume != control.AnyVolume && len(r.host.Volumes) > 1 && (err == nil || errors.Is(err, journal.ErrNoMeta)) {
+		return r.createAlone(ctx, store, meta, o)
+	}
 	switch {
 	case err == nil && !o.force:
-		return nil, &refused{exit: exitMetadataExists,
-			text: fmt.Sprintf("There appears to be meta data of %s\nalready in place in %s\nOperation refused.", r.name, r.node.storeDir(r.name)),
-			hint: "create-md --force forgets which data is here and who has it"}
+		return nil, r.metadataExists("")
 	case err == nil:
 		for _, v := range r.host.Volumes { // what fails must not cost the metadata that is there
 			if _, _, err := r.probeVolume(ctx, nil, v, o); err != nil {
@@ -77,7 +85,7 @@ func (r *Resource) writeMD(ctx context.Context, store *journal.Store, o createOp
 	case !errors.Is(err, journal.ErrNoMeta):
 		return nil, fmt.Errorf("read metadata of %s: %w", r.name, err)
 	}
-	meta := journal.Meta{Resource: r.name, Node: r.node.env.Node, Created: true}
+	meta = journal.Meta{Resource: r.name, Node: r.node.env.Node, Created: true}
 	var lines []string
 	for _, v := range r.host.Volumes {
 		vm, said, err := r.probeVolume(ctx, store, v, o)

@@ -67,11 +67,12 @@ func (e *exports) clients(resource string, volume uint16) []string {
 }
 
 // Open implements nbd.Directory.
-func (e *exports) Open(_ context.Context, name string, c nbd.Client) (nbd.Export, func(), error) {
+func (e *exports) Open(ctx context.Context, name string, c nbd.Client) (nbd.Export, func(), error) {
 	r, number := e.lookup(name)
 	if r == nil {
 		return nil, nil, nbd.ErrUnknown
 	}
+	r.awaitMove(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.att == nil && r.remote == nil {
@@ -83,6 +84,9 @@ func (e *exports) Open(_ context.Context, name string, c nbd.Client) (nbd.Export
 	f := r.front.Load()
 	if f == nil || f.volumes[number] == nil {
 		return nil, nil, nbd.ErrUnknown
+	}
+	if name := r.undeclaredLocked(number); name != "" {
+		return nil, nil, &nbd.PolicyError{Text: fmt.Sprintf("%s is new: say whose data counts with drship primary --force %s, or that both sides are equal with drship new-current-uuid --clear-bitmap %s", name, name, name)}
 	}
 	e.mu.Lock()
 	e.next++
@@ -171,7 +175,11 @@ func (x export) do(ctx context.Context, fn func(volume) error) error {
 		if f == nil || f.era != x.era {
 			return forClient(sender.ErrNotPrimary)
 		}
-		err := fn(f.volumes[x.number])
+		v := f.volumes[x.number]
+		if v == nil {
+			return forClient(sender.ErrNotPrimary)
+		}
+		err := fn(v)
 		if err == nil {
 			return nil
 		}

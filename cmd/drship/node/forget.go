@@ -47,7 +47,11 @@ func (r *Resource) forget(a *attachment, name string) error {
 	if p := r.peerLocked(name); p != nil {
 		p.known = nil
 	}
-	if err := forgetStored(a.store, &a.meta, name); err != nil {
+	meta := a.whole()
+	if err := forgetStored(a.store, &meta, name); err != nil {
+		return err
+	}
+	if err := a.divide(meta, r.host.Volumes); err != nil {
 		return err
 	}
 	if p := a.group.Peer(name); p != nil {

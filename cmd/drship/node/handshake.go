@@ -36,6 +36,13 @@ func (r *Resource) handshake(s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := r.volumesDiffer(mine, theirs); err != nil {
+		return errors.Join(err, r.aloneWithVolumes())
+	}
+	r.align(theirs)
+	if err := r.fitUntouched(mine, theirs); err != nil {
+		return err
+	}
 	if text := r.policies(s.peer).Disagreement(theirs.Policies); text != "" {
 		return r.dropPeer(ctx, s, text+"; make the configurations agree, then connect again")
 	}
@@ -77,6 +84,15 @@ func (r *Resource) exchange(ctx context.Context, s *session, heard *frame.State)
 		return mine, heard, nil
 	}
 	theirs, err = recvState(ctx, s)
+	return mine, theirs, err
+}
+
+// again has both sides say once more where they stand.
+func (r *Resource) again(ctx context.Context, s *session) (mine, theirs *frame.State, err error) {
+	mine, theirs, err = r.exchange(ctx, s, nil)
+	if err == nil {
+		r.align(theirs)
+	}
 	return mine, theirs, err
 }
 
@@ -178,16 +194,10 @@ func (r *Resource) decide(s *session, mine, theirs *frame.State) (state.Decision
 	return d, nil
 }
 
-// sides turns both states into what the verdict wants, volume by volume.
+// sides turns both states, which are aligned, into what the verdict wants, volume by volume.
 func sides(mine, theirs *frame.State) (self, peer []state.Side, err error) {
-	if len(mine.Volumes) != len(theirs.Volumes) {
-		return nil, nil, fmt.Errorf("%w: this node has %d volumes and the peer %d: make the configurations agree", errDropped, len(mine.Volumes), len(theirs.Volumes))
-	}
 	for i := range mine.Volumes {
 		m, t := mine.Volumes[i], theirs.Volumes[i]
-		if m.Volume != t.Volume {
-			return nil, nil, fmt.Errorf("%w: this node has volume %d where the peer has volume %d", errDropped, m.Volume, t.Volume)
-		}
 		haveData := state.Disk(m.Disk) > state.Negotiating && state.Disk(t.Disk) > state.Negotiating
 		if haveData && m.Size != t.Size {
 			return nil, nil, fmt.Errorf("%w: volume %d has %d bytes here and %d there: create the larger one's metadata with --size %d", errDropped, m.Volume, m.Size, t.Size, min(m.Size, t.Size))
@@ -298,19 +308,24 @@ func (r *Resource) equal(s *session, theirs *frame.State) error {
 
 // becomeSource takes over what the target knows to be different, and opens the stream.
 func (r *Resource) becomeSource(ctx context.Context, s *session, d state.Decision, theirs *frame.State) error {
-	p := r.attachment().group.Peer(s.peer.name)
-	if d.Full {
-		if err := p.SetAll(); err != nil {
+	a := r.attachment()
+	p := a.group.Peer(s.peer.name)
+	inconsistent := false
+	for i := range d.Volumes {
+		v := &d.Volumes[i]
+		if v.Full {
+			p.Bitmap(a.meta.Volumes[i].Volume).SetAll()
+		}
+		inconsistent = inconsistent || v.Action == state.BecomeSource && state.Disk(theirs.Volumes[i].Disk) <= state.Inconsistent
+	}
+	if d.AllFull() {
+		if err := p.FlushBitmaps(); err != nil {
 			return err
 		}
-	} else if err := r.takeBits(ctx, s); err != nil {
+	} else if err := r.takeBits(ctx, s); err != nil { // which flushes
 		return err
 	}
 	r.becomeReady(s, state.WFBitMapS)
-	inconsistent := false
-	for _, v := range theirs.Volumes {
-		inconsistent = inconsistent || state.Disk(v.Disk) <= state.Inconsistent
-	}
 	return r.openSource(s, theirs.Position, inconsistent)
 }
 
@@ -357,12 +372,15 @@ func (r *Resource) offerBits(ctx context.Context, s *session, d state.Decision) 
 	if err != nil {
 		return err
 	}
-	if d.Full {
+	if d.AllFull() {
 		r.becomeReady(s, state.WFBitMapT)
 		return nil
 	}
 	var blocks uint64
-	for _, v := range a.meta.Volumes {
+	for i, v := range a.meta.Volumes {
+		if d.Volumes[i].Full || d.Volumes[i].NoData {
+			continue
+		}
 		b := p.Bitmap(v.Volume)
 		blocks += b.Count()
 		if err := sendPages(ctx, s, v.Volume, b); err != nil {

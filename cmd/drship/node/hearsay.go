@@ -112,8 +112,9 @@ func (r *Resource) hearLocked(a *attachment, s *session, m *frame.Peers) (change
 		theirs, ours := fromWire(m.UUIDs[i]), a.ids(i, s.peer.name)
 		theirs.Older = m.Older[i]
 		switch {
-		case s.adopt != nil:
+		case s.adopt != nil && s.shares[i] == shareResync:
 			s.adopt[i] = theirs
+		case s.adopt != nil && s.shares[i] == shareNone:
 		case ours.Adopt(theirs) != ours:
 			a.setIDs(i, s.peer.name, ours.Adopt(theirs))
 			slots = true

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"drship/internal/state"
 	"drship/journal"
@@ -75,19 +76,31 @@ func (a *attachment) peerDisks(peer string) []state.Disk {
 
 // save makes the metadata durable. Called with Resource.mu held: what a peer or a client is told never goes before it.
 func (a *attachment) save() error {
-	if err := a.store.SetMeta(a.meta); err != nil {
+	if err := a.store.SetMeta(a.whole()); err != nil {
 		return fmt.Errorf("save metadata: %w", err)
 	}
 	return nil
 }
 
-// worstDisk is the worst state of the resource's volumes.
+// worstDisk is the worst state of the resource's volumes. One that never had any data beside others that have does not count.
 func (a *attachment) worstDisk() state.Disk {
-	worst := state.UpToDate
-	for _, v := range a.meta.Volumes {
-		worst = min(worst, v.Disk)
+	all, filled, some := state.UpToDate, state.UpToDate, false
+	for i := range a.meta.Volumes {
+		v := &a.meta.Volumes[i]
+		all = min(all, v.Disk)
+		if !empty(v) {
+			filled, some = min(filled, v.Disk), true
+		}
 	}
-	return worst
+	if !some {
+		return all
+	}
+	return filled
+}
+
+// upToDate reports whether every volume is.
+func (a *attachment) upToDate() bool {
+	return !slices.ContainsFunc(a.meta.Volumes, func(v journal.VolumeMeta) bool { return v.Disk != state.UpToDate })
 }
 
 func (a *attachment) setDisks(d state.Disk) {
@@ -101,6 +114,9 @@ func (a *attachment) setDisks(d state.Disk) {
 func (r *Resource) newGenerationLocked(a *attachment) bool {
 	changed := false
 	for i := range a.meta.Volumes {
+		if untouched(&a.meta.Volumes[i]) && !a.untouched() {
+			continue
+		}
 		changed = r.rotateLocked(a, i) || changed
 	}
 	return changed
@@ -110,6 +126,9 @@ func (r *Resource) newGenerationLocked(a *attachment) bool {
 func (a *attachment) markPrimary(on bool) {
 	for i := range a.meta.Volumes {
 		v := &a.meta.Volumes[i]
+		if untouched(v) {
+			continue
+		}
 		ids := state.IDs{Current: v.Current}
 		if on {
 			ids = ids.Promote()

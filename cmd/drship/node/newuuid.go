@@ -2,14 +2,16 @@ package node
 
 import (
 	"context"
+	"slices"
 
 	"drship/cmd/drship/control"
 	"drship/internal/state"
+	"drship/journal"
 	"drship/wan/frame"
 )
 
 // verbNewUUID begins a new data generation. With clear-bitmap a fresh pair declares its disks equal, so that no first synchronisation is
-// needed; without it the generation is begun against the peers that are out of sight.
+// needed, nor for a volume that was added; without it the generation is begun against the peers that are out of sight.
 func verbNewUUID(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
 	release, err := r.acquire(ctx)
 	if err != nil {
@@ -35,20 +37,60 @@ func verbNewUUID(ctx context.Context, r *Resource, q *control.Request) ([]string
 		r.tellLocked()
 		return nil, nil
 	}
-	if q.Volume != control.AnyVolume && len(a.meta.Volumes) > 1 {
-		return nil, &refused{exit: control.ExitUsage, text: "the volumes of a resource are declared equal together", hint: "drship new-current-uuid --clear-bitmap " + r.name}
+	if !a.declares(q.Volume) {
+		return nil, notFresh(r.node.env.Node)
+	}
+	if q.Volume != control.AnyVolume && a.fresh() > 1 {
+		return nil, &refused{exit: control.ExitUsage, text: "the volumes of a resource that have no data yet are declared equal together", hint: "drship new-current-uuid --clear-bitmap " + r.name}
+	}
+	if a.fresh() < len(a.meta.Volumes) { // nobody is at work on those that are declared
+		local.Role = state.Secondary
+		for i := range peers {
+			peers[i].Role = state.Secondary
+		}
 	}
 	if f := state.MayDeclareEqual(local, peers); f != nil {
 		return nil, f
 	}
-	if !a.untouched() {
-		return nil, notFresh(r.node.env.Node)
+	if r.lacksNew() {
+		return nil, state.Refused(state.SSNoRemoteDisk, "a peer has no such volume yet: adjust it first")
 	}
 	if err := r.declareAll(ctx, a); err != nil {
 		return nil, err
 	}
 	r.renegotiate(nil)
 	return nil, nil
+}
+
+// fresh is how many volumes have no data yet.
+func (a *attachment) fresh() (n int) {
+	for i := range a.meta.Volumes {
+		if untouched(&a.meta.Volumes[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// declares reports whether the volume that a request means, or any where it means all, has no data yet.
+func (a *attachment) declares(number int) bool {
+	return slices.ContainsFunc(a.meta.Volumes, func(v journal.VolumeMeta) bool {
+		return untouched(&v) && (number == control.AnyVolume || number == int(v.Volume))
+	})
+}
+
+// lacksNew reports whether a peer in sight has data where a volume here has none, or no such volume.
+func (r *Resource) lacksNew() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.peers {
+		for i, v := range p.view.Volumes {
+			if i < len(r.att.meta.Volumes) && untouched(&r.att.meta.Volumes[i]) && v.UUIDs.Current != state.JustCreated {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // declareAll declares the data here and at every connected peer equal; new handshakes have to follow. Called with the token held.
@@ -68,12 +110,7 @@ func notFresh(node string) *state.Refusal {
 
 // untouched reports whether nothing has happened to the data since create-md.
 func (a *attachment) untouched() bool {
-	for _, v := range a.meta.Volumes {
-		if v.Current != state.JustCreated {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(a.meta.Volumes, func(v journal.VolumeMeta) bool { return !untouched(&v) })
 }
 
 // grantNewUUIDs declares the data here equal to the peer's, on the peer's word.
@@ -87,17 +124,19 @@ func (r *Resource) grantNewUUIDs(ctx context.Context, id uint64) frame.Reply {
 	switch {
 	case a == nil:
 		return reply(state.Refused(state.SSNoLocalDisk, "%s has no disk", r.node.env.Node))
-	case r.currentRole() == state.Primary || !a.untouched():
+	case r.currentRole() == state.Primary && a.untouched() || a.fresh() == 0:
 		return reply(notFresh(r.node.env.Node))
 	}
 	return refusal(r.declareEqual(a, id))
 }
 
-// declareEqual takes over the generation that both sides are said to have.
+// declareEqual takes over the generation that both sides are said to have, for the volumes without data.
 func (r *Resource) declareEqual(a *attachment, id uint64) error {
 	for _, p := range a.group.Peers() {
-		for _, v := range a.meta.Volumes {
-			p.Bitmap(v.Volume).ClearAll()
+		for i, v := range a.meta.Volumes {
+			if untouched(&a.meta.Volumes[i]) {
+				p.Bitmap(v.Volume).ClearAll()
+			}
 		}
 		if err := p.FlushBitmaps(); err != nil {
 			return err
@@ -106,6 +145,9 @@ func (r *Resource) declareEqual(a *attachment, id uint64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range a.meta.Volumes {
+		if !untouched(&a.meta.Volumes[i]) {
+			continue
+		}
 		current := a.meta.Volumes[i].Current
 		for _, p := range r.peers {
 			ids := a.ids(i, p.name)
@@ -114,6 +156,9 @@ func (r *Resource) declareEqual(a *attachment, id uint64) error {
 		}
 		a.meta.Volumes[i].Disk = state.UpToDate
 		a.meta.Volumes[i].Flags &^= volumeCarried
+	}
+	if r.role == state.Primary {
+		a.markPrimary(true)
 	}
 	return a.save()
 }

@@ -138,6 +138,9 @@ func (r *Resource) grow(a *attachment, i int, size int64, differs bool, flags ui
 func (r *Resource) resyncGrown(a *attachment) error {
 	r.mu.Lock()
 	for i := range a.meta.Volumes {
+		if untouched(&a.meta.Volumes[i]) {
+			continue
+		}
 		id, current := random(), a.meta.Volumes[i].Current
 		for _, p := range r.peers {
 			ids := a.ids(i, p.name)

@@ -65,6 +65,8 @@ type Resource struct {
 	era     uint64        // counts promotions
 	moving  chan struct{} // not nil while the clients are about to be served from elsewhere; closed then
 
+	still *face.Resource // what to show while the disks are let go of and taken again; nil: what is
+
 	suspend    bool        // suspend-io
 	fencing    int         // lost peers that fence-peer has not answered for yet: I/O is frozen
 	lastHelper face.Helper // the handler that ran last
@@ -82,6 +84,7 @@ type attachment struct {
 	group   *sender.Group
 	target  *receiver.Target
 	meta    journal.Meta
+	aside   []journal.VolumeMeta // metadata of volumes that are not configured
 	unsaved atomic.Int64 // bytes that a resync has made equal here since the bitmap was durable last
 
 	failed  bool // a disk failed; it is being given up
@@ -130,7 +133,7 @@ func (r *Resource) peerLocked(name string) *peer {
 func (r *Resource) isUp() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.att != nil || r.net != nil
+	return r.att != nil || r.net != nil || r.still != nil
 }
 
 func (r *Resource) isStopping() bool {
@@ -227,7 +230,9 @@ func (r *Resource) openStore() (*journal.Store, error) {
 // attach opens store and disks and brings the data to the newest point that is known here.
 func (r *Resource) attach(ctx context.Context) (err error) {
 	r.mu.Lock()
-	r.passDisksLocked(state.Attaching)
+	if r.still == nil {
+		r.passDisksLocked(state.Attaching)
+	}
 	r.mu.Unlock()
 	store, err := r.openStore()
 	if err != nil {
@@ -239,11 +244,15 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 			err = errors.Join(err, a.close(ctx))
 		}
 	}()
-	if a.meta, err = store.Meta(); err != nil {
+	meta, err := store.Meta()
+	if err != nil {
 		if errors.Is(err, journal.ErrNoMeta) {
 			return fmt.Errorf("%s: %w", r.name, errNoMetadata)
 		}
 		return fmt.Errorf("read metadata of %s: %w", r.name, err)
+	}
+	if err := a.divide(meta, r.host.Volumes); err != nil {
+		return err
 	}
 	if err := r.openDisks(a); err != nil {
 		return err
@@ -266,6 +275,9 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 			return fmt.Errorf("forget the way back of %s: %w", r.name, err)
 		}
 	}
+	if err := r.settleAside(a); err != nil {
+		return err
+	}
 	if err := r.afterCrash(a); err != nil {
 		return err
 	}
@@ -275,7 +287,7 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 			r.mu.Unlock()
 			return err
 		}
-	} else {
+	} else if r.still == nil {
 		r.role = state.Secondary
 	}
 	r.att = a
@@ -356,7 +368,7 @@ func (r *Resource) senderConfig(a *attachment) sender.Config {
 func (r *Resource) receiverConfig(a *attachment) receiver.Config {
 	alg, _ := digest.Parse(r.digestName())
 	h := hooks{r}
-	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Told: h.Told, Consistent: h.Consistent, Resynced: h.Resynced, StagedOnly: true, CacheBytes: cacheOffered(r.peers), Others: r.others(a)}
+	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Told: h.Told, Consistent: h.Consistent, Worthless: h.Worthless, Resynced: h.Resynced, StagedOnly: true, CacheBytes: cacheOffered(r.peers), Others: r.others(a)}
 	for _, p := range r.peers {
 		c.StagedOnly = c.StagedOnly && p.cfg.Net.Protocol != 'B'
 	}

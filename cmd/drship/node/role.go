@@ -51,10 +51,13 @@ func (r *Resource) Promote(ctx context.Context, force bool) error {
 	}
 	defer release()
 	r.mu.Lock()
-	local, peers := r.viewsLocked()
+	local, peers := r.usedLocked()
 	a := r.att
 	if local.Role == state.Primary {
 		r.mu.Unlock()
+		if force {
+			return r.declareNew(a)
+		}
 		return nil
 	}
 	f := state.MayPromote(local, peers, force)
@@ -62,7 +65,7 @@ func (r *Resource) Promote(ctx context.Context, force bool) error {
 		r.mu.Unlock()
 		r.fenceForPromotion(ctx)
 		r.mu.Lock()
-		local, peers = r.viewsLocked()
+		local, peers = r.usedLocked()
 		f = state.MayPromote(local, peers, force)
 	}
 	if f != nil {
@@ -92,7 +95,7 @@ func (r *Resource) Promote(ctx context.Context, force bool) error {
 	if err != nil {
 		return err
 	}
-	if renegotiate {
+	if renegotiate || r.partial() {
 		r.renegotiate(nil)
 	} else {
 		if len(idle) > 0 {
@@ -195,7 +198,7 @@ func (r *Resource) becomePrimary(a *attachment, force, back bool) (renegotiate b
 	a.meta.Primary = true
 	a.meta.Flags |= metaOwnOrder
 	a.meta.Flags &^= metaServed | metaGivesUp
-	if force && a.worstDisk() < state.UpToDate {
+	if force && !a.upToDate() {
 		if a.worstDisk() <= state.Inconsistent && !back && len(r.peers) > 1 {
 			// What is here is neither what this nor what that peer has: nothing is known to be equal.
 			if err := r.suspectPeers(a, func(*peer) bool { return true }); err != nil {
@@ -224,6 +227,9 @@ func (r *Resource) becomePrimary(a *attachment, force, back bool) (renegotiate b
 // forceUpToDateLocked declares the data here to be the good one, on the administrator's word.
 func (r *Resource) forceUpToDateLocked(a *attachment) {
 	for i := range a.meta.Volumes {
+		if a.meta.Volumes[i].Disk == state.UpToDate {
+			continue
+		}
 		id := random()
 		current := a.meta.Volumes[i].Current
 		for _, p := range r.peers {
@@ -232,6 +238,7 @@ func (r *Resource) forceUpToDateLocked(a *attachment) {
 			a.setIDs(i, p.name, ids.ForceNew(id))
 		}
 		a.meta.Volumes[i].Disk = state.UpToDate
+		a.meta.Volumes[i].Flags &^= volumeFirst
 	}
 }
 

@@ -79,7 +79,7 @@ func (r *Resource) mayServeLocked(s *session, more bool) *state.Refusal {
 		return state.Refused(state.SSNotSupported, "%s serves a Primary only", here)
 	case len(r.peers) != 1:
 		return state.Refused(state.SSNotSupported, "with more than one peer nobody is served")
-	case r.att.worstDisk() != state.UpToDate:
+	case !r.att.upToDate():
 		return state.Refused(state.SSNoUpToDateDisk, "the data of %s is %v", here, r.att.worstDisk())
 	case more && r.att.meta.Flags&metaServed == 0:
 		return state.Refused(state.ErrDataNotCurrent, "%s was Primary, or a target, since it served; its data is not what the clients know: secondary, then primary, on the other side", here)

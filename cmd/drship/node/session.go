@@ -47,6 +47,7 @@ type session struct {
 	run      *receiver.Run               // nil unless this side is the target
 	news     *frame.Peers                // source: what the target was told last of the other peers
 	adopt    []state.IDs                 // target: what to take over when the resync is done
+	shares   []share                     // target: by volume, what the stream is to it
 	given    []state.Disk                // target: what the source's data counts as, by volume; ours is no better
 	total    uint64                      // target: blocks to come
 	before   uint64                      // target: bytes of resyncs dealt with when this one started
@@ -256,6 +257,7 @@ func (s *session) currentRun() *receiver.Run {
 
 // peerState takes over what the peer says of itself.
 func (s *session) peerState(m *frame.State) error {
+	s.r.align(m)
 	s.r.mu.Lock()
 	followed := s.peer.view.Flags&frame.FlagFollows != 0
 	s.peer.view = *m

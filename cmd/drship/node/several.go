@@ -74,7 +74,7 @@ func (a *attachment) positionFor(peer string) block.Seq {
 
 // source names the peer that what is staged here came from; "" if that is not known.
 func (a *attachment) source() string {
-	for _, p := range a.meta.Volumes[0].Peers {
+	for _, p := range a.eldest().Peers {
 		if p.Flags&peerSource != 0 {
 			return p.Name
 		}
@@ -124,7 +124,7 @@ func (r *Resource) meetPeers(a *attachment) error {
 }
 
 func (a *attachment) hasSlot(peer string) bool {
-	for _, p := range a.meta.Volumes[0].Peers {
+	for _, p := range a.eldest().Peers {
 		if p.Name == peer {
 			return true
 		}
@@ -208,7 +208,7 @@ func (r *Resource) aside(ctx context.Context, s *session, mine, theirs *frame.St
 	if mine.Flags&frame.FlagFollows != 0 {
 		r.endOthers(s)
 	}
-	mine, theirs, err := r.exchange(ctx, s, nil)
+	mine, theirs, err := r.again(ctx, s)
 	return false, mine, theirs, err
 }
 

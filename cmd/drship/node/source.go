@@ -106,13 +106,18 @@ func (r *Resource) sourceStarts(s *session, a *attachment, m *frame.StreamStart)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	id := random()
+	divided := len(m.Volume) == len(a.meta.Volumes)
+	if !divided {
+		m.Volume = make([]frame.VolumeState, len(a.meta.Volumes))
+	}
 	for i, v := range a.meta.Volumes {
 		ids := a.ids(i, s.peer.name)
-		if m.Mode == frame.ModeResync || m.Mode == frame.ModeJournal && ids.Bitmap != 0 {
+		whole := m.Mode == frame.ModeResync && !(divided && s.catchesUp(i, m.Volume[i].OOS))
+		if (whole || m.Mode != frame.ModeAhead && ids.Bitmap != 0) && !untouched(&v) {
 			ids = r.startsSync(a, i, s.peer.name, id)
 		}
 		a.setIDs(i, s.peer.name, ids)
-		m.Volume = append(m.Volume, frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(ids)})
+		m.Volume[i] = frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(ids), OOS: m.Volume[i].OOS}
 		m.UUIDs = append(m.UUIDs, toWire(ids))
 	}
 	m.Keep = true
@@ -121,6 +126,12 @@ func (r *Resource) sourceStarts(s *session, a *attachment, m *frame.StreamStart)
 		return r.uncrashLocked(a)
 	}
 	return a.save()
+}
+
+// catchesUp reports whether volume i needs no part in a resync: no block of it is marked, and the peer's is consistent. Called with mu held.
+func (s *session) catchesUp(i int, marked uint64) bool {
+	v := s.peer.view.Volumes
+	return marked == 0 && i < len(v) && state.Disk(v[i].Disk) > state.Inconsistent
 }
 
 func sourceState(m frame.Mode) state.Conn {
@@ -151,6 +162,9 @@ func (r *Resource) sourceSynced(s *session, a *attachment) error {
 // finishLocked closes the generation that the target has taken over. Called with mu held; the caller saves.
 func (r *Resource) finishLocked(s *session, a *attachment) {
 	for i := range a.meta.Volumes {
+		if untouched(&a.meta.Volumes[i]) {
+			continue
+		}
 		a.setSharing(i, s.peer.name, false)
 		ids := a.ids(i, s.peer.name)
 		if v := s.peer.view.Volumes; len(r.peers) > 1 && i < len(v) && (v[i].UUIDs.Current^ids.Current)&^1 != 0 {
@@ -171,6 +185,9 @@ func (r *Resource) confirmJournalLocked(s *session) error {
 	}
 	open := false
 	for i, v := range s.peer.view.Volumes {
+		if untouched(&a.meta.Volumes[i]) {
+			continue
+		}
 		ids := a.ids(i, s.peer.name)
 		if (ids.Current^v.UUIDs.Current)&^1 != 0 {
 			return nil

@@ -50,7 +50,7 @@ func (r *Resource) countChanges(ctx context.Context, s *session, mine, theirs *f
 			return nil, nil, fmt.Errorf("count what was written without %s: %w", s.peer.name, err)
 		}
 	}
-	return r.exchange(ctx, s, nil)
+	return r.again(ctx, s)
 }
 
 // lastWrite is when the newest write was accepted that the journal still holds, Unix nanoseconds; 0 if it holds none.

@@ -94,6 +94,14 @@ func (r *Resource) volumesConfigured() []*config.Volume {
 func (r *Resource) snapshot() face.Resource {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.still != nil {
+		return *r.still
+	}
+	return r.snapshotLocked()
+}
+
+// snapshotLocked is snapshot, whatever is under way. Called with mu held.
+func (r *Resource) snapshotLocked() face.Resource {
 	f := face.Resource{Name: r.name, Role: r.role, NodeID: r.host.NodeID, Helper: r.lastHelper, PassedSeq: r.passSeq}
 	a := r.att
 	f.Suspended.User, f.Suspended.Fencing = r.suspend, r.fencing > 0
@@ -305,7 +313,7 @@ func progress(total, left uint64, since time.Time, want int64, why string) *face
 // inSyncLocked reports whether the peer and this side are both UpToDate and nothing is known to differ. Called with mu
 // held.
 func (r *Resource) inSyncLocked(p *peer) bool {
-	if r.att == nil || r.att.worstDisk() != state.UpToDate || r.replLocked(p) != state.Connected {
+	if r.att == nil || !r.att.upToDate() || r.replLocked(p) != state.Connected {
 		return false
 	}
 	for i := range p.view.Volumes {

@@ -8,6 +8,7 @@ import (
 
 	"drship/internal/block"
 	"drship/internal/state"
+	"drship/journal"
 	"drship/receiver"
 	"drship/wan/frame"
 )
@@ -27,7 +28,8 @@ func (r *Resource) becomeTarget(s *session, m *frame.StreamStart) error {
 	if r.writesHere() {
 		return errors.New("the peer wants to replicate to a Primary")
 	}
-	if len(m.UUIDs) != len(a.meta.Volumes) {
+	r.alignStart(m)
+	if len(m.UUIDs) != len(a.meta.Volumes) || len(m.Volume) != len(m.UUIDs) {
 		return fmt.Errorf("the peer names identifiers for %d volumes, there are %d", len(m.UUIDs), len(a.meta.Volumes))
 	}
 	if err := r.takeTurn(s); err != nil {
@@ -84,25 +86,17 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 	if a == nil || s == nil {
 		return errors.New("a stream started for a session that is gone")
 	}
-	s.adopt, s.given = nil, nil
+	s.adopt, s.given, s.shares = nil, nil, nil
 	if err := r.changeSourceLocked(a, s, m); err != nil {
 		return err
 	}
 	for i := range a.meta.Volumes {
 		s.given = append(s.given, state.Disk(m.Volume[i].Disk))
-		theirs, ours := fromWire(m.UUIDs[i]), a.ids(i, s.peer.name)
-		v := &a.meta.Volumes[i]
-		switch m.Mode {
-		case frame.ModeJournal:
-			a.setIDs(i, s.peer.name, ours.Adopt(theirs))
-			v.Disk = r.goodDiskLocked(a, s.given[i])
-		case frame.ModeResync:
-			s.adopt = append(s.adopt, theirs)
-			if len(r.peers) < 2 || ours.Current == state.JustCreated {
-				a.setIDs(i, s.peer.name, ours.StartSyncTarget(theirs.Bitmap))
-			} // else a third node could make nothing of what is in between, and may have to finish it
-			v.Disk, a.cured = state.Inconsistent, false
+		s.shares = append(s.shares, shareOf(m, i, &a.meta.Volumes[i]))
+		if m.Mode == frame.ModeResync {
+			s.adopt = append(s.adopt, fromWire(m.UUIDs[i]))
 		}
+		r.volumeStartsLocked(a, s, i, fromWire(m.UUIDs[i]))
 	}
 	if m.Mode == frame.ModeResync && s.repl == state.WFBitMapT {
 		r.passLocked(s.peer, state.WFSyncUUID)
@@ -122,6 +116,54 @@ func (r *Resource) targetStarts(m *frame.StreamStart) error {
 		return err
 	}
 	return a.group.DropJournal(s.peer.name)
+}
+
+// share is what a stream is to one volume of its target.
+type share uint8
+
+const (
+	shareNone    share = iota // nothing: the source does not have it, or has no data for it, or the stream carries none
+	shareJournal              // what it lacks comes by journal
+	shareResync
+)
+
+func shareOf(m *frame.StreamStart, i int, v *journal.VolumeMeta) share {
+	switch theirs := &m.Volume[i]; {
+	case m.Mode == frame.ModeAhead, state.Disk(theirs.Disk) == state.Diskless, theirs.UUIDs.Current == state.JustCreated:
+		return shareNone
+	case m.Mode == frame.ModeJournal:
+		return shareJournal
+	case v.Disk > state.Inconsistent && divided(m) && theirs.OOS == 0:
+		return shareJournal
+	}
+	return shareResync
+}
+
+// divided reports whether a resync says of each volume how many blocks are to come.
+func divided(m *frame.StreamStart) bool {
+	var sum uint64
+	for i := range m.Volume {
+		sum += m.Volume[i].OOS
+	}
+	return sum > 0
+}
+
+// volumeStartsLocked is what the start of a stream means for volume i. Called with mu held; the caller saves.
+func (r *Resource) volumeStartsLocked(a *attachment, s *session, i int, theirs state.IDs) {
+	v, ours := &a.meta.Volumes[i], a.ids(i, s.peer.name)
+	switch s.shares[i] {
+	case shareJournal:
+		a.setIDs(i, s.peer.name, ours.Adopt(theirs))
+		v.Disk = r.goodDiskLocked(a, s.given[i])
+	case shareResync:
+		if untouched(v) {
+			v.Flags |= volumeFirst
+		}
+		if (len(r.peers) < 2 || untouched(v)) && theirs.Bitmap != 0 {
+			a.setIDs(i, s.peer.name, ours.StartSyncTarget(theirs.Bitmap))
+		} // else a third node could make nothing of what is in between, and may have to finish it
+		v.Disk, a.cured = state.Inconsistent, false
+	}
 }
 
 func targetState(m frame.Mode) state.Conn {
@@ -152,9 +194,12 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 		return errors.New("another stream started as a resync ended")
 	}
 	for i := range a.meta.Volumes {
+		if s.shares[i] != shareResync {
+			continue
+		}
 		a.setIDs(i, s.peer.name, a.ids(i, s.peer.name).Adopt(s.adopt[i]))
 		a.meta.Volumes[i].Disk = r.goodDiskLocked(a, s.given[i])
-		a.meta.Volumes[i].Flags &^= volumeCarried
+		a.meta.Volumes[i].Flags &^= volumeCarried | volumeFirst
 	}
 	s.adopt, s.repl = nil, state.Connected
 	a.crashed, a.meta.Primary = false, false
@@ -164,8 +209,10 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 		return err
 	}
 	p := a.group.Peer(s.peer.name)
-	for _, v := range a.meta.Volumes {
-		p.Bitmap(v.Volume).ClearAll()
+	for i, v := range a.meta.Volumes {
+		if s.shares[i] == shareResync {
+			p.Bitmap(v.Volume).ClearAll()
+		}
 	}
 	if err := p.FlushBitmaps(); err != nil {
 		return err
@@ -190,6 +237,21 @@ func (r *Resource) targetSessionLocked() *session {
 		}
 	}
 	return nil
+}
+
+// Worthless tells the target which volumes have nothing to go back to.
+func (h hooks) Worthless(number uint16) bool {
+	h.r.mu.Lock()
+	defer h.r.mu.Unlock()
+	if h.r.att == nil {
+		return false
+	}
+	for i := range h.r.att.meta.Volumes {
+		if v := &h.r.att.meta.Volumes[i]; v.Volume == number {
+			return empty(v)
+		}
+	}
+	return false
 }
 
 // HistoryFull implements receiver.Hooks.

@@ -34,7 +34,7 @@ var verbs = map[string]verb{
 		if err != nil {
 			return nil, err
 		}
-		return r.createMD(ctx, createOptions{force: q.Yes("force"), adopt: q.Yes("adopt"), clean: q.Yes("assume-clean"), size: size})
+		return r.createMD(ctx, createOptions{force: q.Yes("force"), adopt: q.Yes("adopt"), clean: q.Yes("assume-clean"), size: size, volume: q.Volume})
 	},
 	"up":   func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Up(ctx) },
 	"down": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Down(ctx) },

@@ -189,7 +189,7 @@ func (s *session) newVerify(o verifyOrder) (*verifyRun, error) {
 func verifyRanges(a *attachment, o verifyOrder) ([]face.Span, error) {
 	var out []face.Span
 	for _, v := range a.meta.Volumes {
-		if o.volume >= 0 && int(v.Volume) != o.volume {
+		if o.volume >= 0 && int(v.Volume) != o.volume || o.volume < 0 && untouched(&v) {
 			continue
 		}
 		from, to := o.start/block.Size*block.Size, v.Size
