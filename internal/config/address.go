@@ -62,6 +62,9 @@ func parseAddress(words []string, needPort bool) (Address, error) {
 	}
 	if port != "" {
 		n, err := strconv.ParseUint(port, 10, 16)
+		if strings.Trim(port, "0123456789") != "" {
+			return a, &integerError{word: port, what: "port"}
+		}
 		if err != nil || n == 0 {
 			return a, fmt.Errorf("port '%s' is out of range [1..65535]", port)
 		}
@@ -130,4 +133,12 @@ func isHostName(s string) bool {
 		}
 	}
 	return letter && len(s) <= 253
+}
+
+// badAddress notes an address that is none.
+func (p *parser) badAddress(at Pos, err error) {
+	e := p.errorf(at, "%v", err)
+	if wrong, ok := errors.AsType[*integerError](err); ok {
+		e.parse = notInteger(wrong.word)
+	}
 }

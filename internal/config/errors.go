@@ -30,7 +30,8 @@ type Error struct {
 	Related []Note // other places that take part
 	Syntax  bool   // the text cannot be parsed; else it can, and says something impossible
 
-	parse *parseError // how drbdadm tells it, nil where it is no matter of tokens
+	parse    *parseError // how drbdadm tells it, nil where it is no matter of tokens
+	noNumber string      // a value that is no number, which drbdadm fails hard at; else ""
 }
 
 // Note is a remark about another place.

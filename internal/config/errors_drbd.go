@@ -42,6 +42,8 @@ func (e *Error) DRBD() string {
 		if e.parse.number > 0 {
 			fmt.Fprintf(&b, " (TK %d)", e.parse.number)
 		}
+	case e.noNumber != "":
+		b.WriteString(e.noNumber + " is not a valid number")
 	case strings.HasPrefix(e.Text, "string is not closed"):
 		b.WriteString(at + "Unterminated double quoted string\n  we don't allow embedded newlines")
 	case strings.HasPrefix(e.Text, "include "):
@@ -58,6 +60,24 @@ func (e *Error) DRBD() string {
 		fmt.Fprintf(&b, "\n%s: %s", n.Pos.fileLine(), n.Text)
 	}
 	return b.String()
+}
+
+// integerError is a word where a number has to stand.
+type integerError struct{ word, what string }
+
+func (e *integerError) Error() string { return fmt.Sprintf("%s '%s' is not a number", e.what, e.word) }
+
+// notInteger is what drbdadm says of a word where a number has to stand.
+func notInteger(word string) *parseError {
+	return &parseError{expected: "TK_INTEGER", got: word, number: tokenWord}
+}
+
+// DRBDExit is what drbdadm exits with: it stops at the first thing that is wrong.
+func (l ErrorList) DRBDExit() int {
+	if len(l) > 0 && l[0].noNumber != "" {
+		return 20
+	}
+	return 10
 }
 
 // DRBD gives what drbdadm says of the first thing that is wrong, where it stops; ours finds more, each in that shape.

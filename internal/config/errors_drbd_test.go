@@ -24,6 +24,15 @@ func TestErrorsAsDrbdadm(t *testing.T) {
 			"bad.conf:2: Parse error: 'disk | device | address | meta-disk | flexible-meta-disk' expected,\n\tbut got 'dsik'"},
 		{"resource r0 {\n net {\n protocol D; }\n" + hostsOnLines + " }", "unknown protocol 'D', should be one of A,B,C"},
 		{"resource r0 {\n net {\n ping-int 9999; }\n" + hostsOnLines + " }", "bad.conf:3: ping-int 9999 => 9999 out of range [1..120]."},
+		{"resource r0 {\n net {\n timeout foo; }\n" + hostsOnLines + " }", "foo is not a valid number"},
+		{"resource r0 {\n net {\n sndbuf-size 10Q; }\n" + hostsOnLines + " }", "10Q is not a valid number"},
+		{"resource r0 {\n net {\n timeout 99999999999999999999999; }\n" + hostsOnLines + " }", "bad.conf:3: timeout 99999999999999999999999 => 18446744073709551615 out of range [1..600]."},
+		{"resource r0 {\n net {\n ping-int -5; }\n" + hostsOnLines + " }", "bad.conf:3: ping-int -5 => 18446744073709551611 out of range [1..120]."},
+		{"resource r0 {\n net {\n allow-two-primaries maybe; }\n" + hostsOnLines + " }", "bad.conf:3: Parse error: 'yes | no | ;' expected,\n\tbut got 'maybe'"},
+		{"global { dialog-refresh abc; }", "bad.conf:1: Parse error: 'TK_INTEGER' expected,\n\tbut got 'abc' (TK 282)"},
+		{"resource r0 {\n" + strings.Replace(hostsOnLines, "drbd0", "drbd0 minor x", 1) + " }", "bad.conf:2: Parse error: 'TK_INTEGER' expected,\n\tbut got 'x' (TK 282)"},
+		{"resource r0 {\n" + strings.Replace(hostsOnLines, "7788", "77x", 1) + " }", "bad.conf:2: Parse error: 'TK_INTEGER' expected,\n\tbut got '77x' (TK 282)"},
+		{"resource r0 {\n" + strings.Replace(hostsOnLines, "device", "volume z { device", 1) + " }", "bad.conf:2: Parse error: 'TK_INTEGER' expected,\n\tbut got 'z' (TK 282)"},
 		{"resource r0 {\n on alice {\n device /dev/drbd0; disk /dev/a; meta-disk internal; }\n on bob { device /dev/drbd0; disk /dev/a; address 10.77.0.2:7788; } }",
 			"bad.conf:2: in resource r0, on alice { ... }: 'address' keyword missing."},
 		{"resource r0 {\n on alice { device /dev/drbd0; disk /dev/a; address 10.77.0.1:7788; }\n on bob { device /dev/drbd0; disk /dev/a; address 10.77.0.1:7788; } }",
@@ -37,9 +46,29 @@ func TestErrorsAsDrbdadm(t *testing.T) {
 			t.Errorf("%q: %v", c.text, err)
 			continue
 		}
+		if code := list.DRBDExit(); (code == 20) != strings.HasSuffix(c.want, " is not a valid number") {
+			t.Errorf("%q: exit code %d", c.text, code)
+		}
 		if got := list.DRBD(); got != c.want && !strings.HasPrefix(got, c.want+"\n") {
 			t.Errorf("%q:\n got %s\nwant %s", c.text, got, c.want)
 		}
+	}
+}
+
+// What a word means is drbdsetup's business: to print it, drbdadm takes any.
+func TestWordsAsWritten(t *testing.T) {
+	text := "resource r0 { net { on-congestion explode; verify-alg nosuch; }" + hostsOnLines + " }"
+	o := tree{}.options()
+	if _, err := Parse("bad.conf", []byte(text), o); err == nil {
+		t.Error("a word that no option knows was taken")
+	}
+	o.AnyWord = true
+	c, err := Parse("bad.conf", []byte(text), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Resource("r0").Net.Set["on-congestion"].Value; got != "explode" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -11,9 +11,16 @@ import (
 // (each an *Error with file, line and column) where the text is at fault; else it wraps the error of the file system.
 func Load(path string) (*Config, error) { return LoadTest(path, "", "") }
 
+// LoadAsWritten is LoadTest for printing what is written, with words that no option knows as values.
+func LoadAsWritten(path, test, exclude string) (*Config, error) {
+	return load(path, test, exclude, true)
+}
+
 // LoadTest is Load with the file test read as if it were included at the end of path, and the file exclude left out
 // wherever it is included. Both may be "".
-func LoadTest(path, test, exclude string) (*Config, error) {
+func LoadTest(path, test, exclude string) (*Config, error) { return load(path, test, exclude, false) }
+
+func load(path, test, exclude string, anyWord bool) (*Config, error) {
 	text, err := readFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
@@ -22,7 +29,7 @@ func LoadTest(path, test, exclude string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, text, ParseOptions{Open: readFile, Glob: filepath.Glob, Addresses: addrs, Test: test, Exclude: exclude})
+	return Parse(path, text, ParseOptions{Open: readFile, Glob: filepath.Glob, Addresses: addrs, Test: test, Exclude: exclude, AnyWord: anyWord})
 }
 
 // readFile reads a file up to the bound that the parser refuses; a device that never ends costs no more than that.

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -44,17 +46,40 @@ func parseNumber(s string, scale byte) (int64, error) {
 	} else {
 		end--
 	}
-	digits := s[:end]
+	digits, negative := strings.CutPrefix(s[:end], "-")
 	if digits == "" || strings.Trim(digits, "0123456789") != "" {
-		return 0, fmt.Errorf("'%s' is not a number (digits, then nothing or one of s K M G T)", s)
+		return 0, &numberError{value: s}
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	hi, lo := bits.Mul64(n, unit)
-	if err != nil || hi != 0 || lo/own > 1<<62 {
-		return 0, fmt.Errorf("'%s' is too large", s)
+	switch {
+	case err != nil || hi != 0 || lo/own > 1<<62:
+		return 0, &numberError{value: s, outside: true, as: math.MaxUint64}
+	case negative:
+		return 0, &numberError{value: s, outside: true, as: -(lo / own)}
 	}
 	return int64(lo / own), nil
 }
+
+// numberError is a value that is no number, or one outside of all ranges.
+type numberError struct {
+	value   string
+	outside bool
+	as      uint64 // outside: what DRBD takes it for
+}
+
+func (e *numberError) Error() string {
+	switch {
+	case !e.outside:
+		return fmt.Sprintf("'%s' is not a number (digits, then nothing or one of s K M G T)", e.value)
+	case e.as == math.MaxUint64:
+		return fmt.Sprintf("'%s' is too large", e.value)
+	}
+	return fmt.Sprintf("'%s' is negative", e.value)
+}
+
+// errBool is a value that is neither yes nor no.
+var errBool = errors.New("is neither yes nor no")
 
 // parseBool reads yes/no in the spellings that DRBD takes.
 func parseBool(s string) (bool, error) {
@@ -64,5 +89,5 @@ func parseBool(s string) (bool, error) {
 	case "no", "false", "off", "0":
 		return false, nil
 	}
-	return false, fmt.Errorf("'%s' is neither yes nor no", s)
+	return false, fmt.Errorf("'%s' %w", s, errBool)
 }

@@ -79,6 +79,9 @@ func (o *Option) parse(value string) (int64, error) {
 		return 0, nil
 	case Number:
 		n, err := parseNumber(value, o.Scale)
+		if wrong, ok := errors.AsType[*numberError](err); ok && wrong.outside {
+			return 0, fmt.Errorf("%s %s => %d out of range [%d..%d]", o.Name, value, wrong.as, o.Min, o.Max)
+		}
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w%s", o.Name, err, o.rateHint(value))
 		}

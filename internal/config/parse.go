@@ -36,6 +36,8 @@ type ParseOptions struct {
 	Glob func(pattern string) ([]string, error)
 	// Addresses are the machine's IP addresses; they tell which floating host is the local one.
 	Addresses []string
+	// AnyWord takes any word as a value that is a word: drbdadm leaves those to drbdsetup.
+	AnyWord bool
 	// Test is read behind everything else; Exclude is not read where it is included. "" for none.
 	Test, Exclude string
 }

@@ -116,7 +116,7 @@ func (p *parser) endpointAddress(e *Endpoint) {
 	p.next()
 	a, err := parseAddress(words, false)
 	if err != nil {
-		p.errorf(at, "%v", err)
+		p.badAddress(at, err)
 	}
 	e.Address = a
 }
@@ -152,7 +152,7 @@ func (p *parser) path(c *Connection, at Pos) {
 func (p *parser) connectionVolume(c *Connection, at Pos) {
 	n, err := strconv.ParseUint(p.tok.text, 10, 16)
 	if err != nil || n > maxVolumeNr {
-		p.expected("a volume number")
+		p.failAt(p.tok, notInteger(p.tok.text), "a volume number expected, but got %s", p.tok.describe())
 		return
 	}
 	p.next()

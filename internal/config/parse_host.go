@@ -55,7 +55,7 @@ func (p *parser) floatingSection(r *Resource, at Pos) {
 	words := p.hostNames()
 	a, err := parseAddress(words, true)
 	if err != nil {
-		p.errorf(h.addressPos, "%v", err)
+		p.badAddress(h.addressPos, err)
 	}
 	h.Address = a
 	h.Name = a.HostPort()
@@ -142,7 +142,7 @@ func (p *parser) hostAddress(h *Host, at Pos) {
 		if len(words) > 0 {
 			pos = words[len(words)-1].pos
 		}
-		p.errorf(pos, "%v", err)
+		p.badAddress(pos, err)
 		return
 	}
 	if h.Kind == Floating && !h.Address.IsZero() && a != h.Address {
@@ -226,7 +226,7 @@ func (p *parser) proxyAddress(at Pos) Address {
 	}
 	a, err := parseAddress(texts, true)
 	if err != nil {
-		p.errorf(at, "%v", err)
+		p.badAddress(at, err)
 	}
 	return a
 }

@@ -137,8 +137,8 @@ func (p *parser) put(section string, name token, value string, at Pos, w *Writte
 		}
 		value = "yes"
 	}
-	if _, err := o.parse(value); err != nil {
-		p.badValue(at, err)
+	if _, err := o.parse(value); err != nil && !(p.o.AnyWord && (o.Kind == Enum || o.Kind == Text)) {
+		p.badValue(at, err, section == "global", value)
 		return
 	}
 	if !p.classify(o, name.pos, value) {
@@ -162,9 +162,18 @@ func translate(a *alias, value string) string {
 	return value
 }
 
-// badValue notes a value that its option does not take.
-func (p *parser) badValue(at Pos, err error) {
+// badValue notes a value that its option does not take. Numbers of the global section, and yes and no, are tokens to drbdadm.
+func (p *parser) badValue(at Pos, err error, global bool, value string) {
 	e := p.errorf(at, "%v", err)
+	wrong, number := errors.AsType[*numberError](err)
+	switch {
+	case number && global:
+		e.parse = notInteger(value)
+	case number:
+		e.noNumber = wrong.value
+	case errors.Is(err, errBool):
+		e.parse = &parseError{expected: "yes | no | ;", got: value}
+	}
 	var ve *valueError
 	if errors.As(err, &ve) {
 		e.Nearest = ve.nearest

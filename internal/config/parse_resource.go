@@ -156,7 +156,7 @@ func (p *parser) volumeStatement(list *[]*Volume, t token) {
 	number := p.tok
 	n, err := strconv.ParseUint(number.text, 10, 16)
 	if number.kind != tokWord || err != nil {
-		p.expected("a volume number")
+		p.failAt(p.tok, notInteger(p.tok.text), "a volume number expected, but got %s", p.tok.describe())
 		return
 	}
 	p.next()
@@ -243,7 +243,10 @@ func (p *parser) device(v *Volume, at Pos) {
 	case len(words) == 2 && words[0].isWord("minor"):
 		n, err := strconv.ParseUint(words[1].text, 10, 32)
 		if err != nil || n > maxMinor {
-			p.errorf(words[1].pos, "minor %s => out of range [0..%d]", words[1].text, maxMinor)
+			e := p.errorf(words[1].pos, "minor %s => out of range [0..%d]", words[1].text, maxMinor)
+			if strings.Trim(words[1].text, "0123456789") != "" {
+				e.parse = notInteger(words[1].text)
+			}
 			return
 		}
 		v.Minor, v.hasMinor = int(n), true

@@ -27,8 +27,8 @@ func newSections() sections {
 func (p *parser) lay(v *sections, section string, list []Setting, set *Set) {
 	for _, s := range list {
 		o := index().options[section][s.Name]
-		if err := o.set(v, s.Value); err != nil { // checked when read; a second failure would be ours
-			p.badValue(s.Pos, err)
+		if err := o.set(v, s.Value); err != nil && !p.o.AnyWord { // checked when read; a second failure would be ours
+			p.badValue(s.Pos, err, false, s.Value)
 			continue
 		}
 		if set == nil {

@@ -85,7 +85,7 @@ type attachment struct {
 	target  *receiver.Target
 	meta    journal.Meta
 	aside   []journal.VolumeMeta // metadata of volumes that are not configured
-	unsaved atomic.Int64 // bytes that a resync has made equal here since the bitmap was durable last
+	unsaved atomic.Int64         // bytes that a resync has made equal here since the bitmap was durable last
 
 	failed  bool // a disk failed; it is being given up
 	crashed bool // was Primary when it went down, and no peer has been made equal since

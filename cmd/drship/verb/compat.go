@@ -132,7 +132,7 @@ func (c *compat) report(err error) int {
 	_, hint, code := explain(c.program, err)
 	if wrong, ok := errors.AsType[config.ErrorList](err); ok {
 		fmt.Fprintln(c.deps.Stderr, wrong.DRBD())
-		return code
+		return wrong.DRBDExit()
 	}
 	e, ok := errors.AsType[*control.Error](err)
 	switch {

@@ -163,7 +163,7 @@ func (a *adm) dispatch(ctx context.Context) int {
 		fmt.Fprintf(a.deps.Stderr, "%s: %s\n", a.command, why)
 		return 0
 	}
-	if err := a.load(); err != nil {
+	if err := a.load(a.dry || command.fact != nil || command.verb == "dump"); err != nil {
 		return a.report(err)
 	}
 	if command.fact != nil {
@@ -200,7 +200,7 @@ func (a *adm) carryOut(ctx context.Context, targets []target) int {
 	if a.dry {
 		return 0
 	}
-	if a.verb == "dump" && (a.toTest != "" || a.toExclude != "") {
+	if a.verb == "dump" {
 		run := &app{deps: a.deps, node: a.node}
 		return a.report(run.dumpConfig(a.config, a.names, a.command == "dump-xml"))
 	}
@@ -361,9 +361,10 @@ func (a *adm) allCalls(ctx context.Context, targets []target) ([]string, error) 
 	return lines, nil
 }
 
-// load reads the configuration, with what is to be tested beside it.
-func (a *adm) load() error {
-	if a.toTest == "" && a.toExclude == "" {
+// load reads the configuration, with what is to be tested beside it. What only prints it takes words as they are written: it is drbdsetup that knows
+// them.
+func (a *adm) load(prints bool) error {
+	if a.toTest == "" && a.toExclude == "" && !prints {
 		return a.compat.load()
 	}
 	run := &app{deps: a.deps, node: a.node}
@@ -371,7 +372,14 @@ func (a *adm) load() error {
 		return err
 	}
 	a.node = run.node
-	c, err := config.LoadTest(a.node.ConfigFile, a.toTest, a.toExclude)
+	if a.node.ConfigFile == "" {
+		return a.noFile(nil)
+	}
+	read := config.LoadTest
+	if prints {
+		read = config.LoadAsWritten
+	}
+	c, err := read(a.node.ConfigFile, a.toTest, a.toExclude)
 	a.config = c
 	return a.noFile(err)
 }
