@@ -49,7 +49,7 @@ func TestTranscripts(t *testing.T) {
 			{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate C r-----`},
 			{"bob", "drbdadm primary r0", 0, `^$`},
 			{"bob", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`},
-			{"alice", "drbdadm state all", 0, `^Secondary/Primary\n$`},
+			{"alice", "drbdadm state all", 0, `^Secondary/Primary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
 		}},
 		"the primary goes down": {"drbdadm -- --overwrite-data-of-peer primary all", []step{
 			{"alice", "drbdadm down r0", 0, `^$`},
@@ -75,11 +75,11 @@ func TestTranscripts(t *testing.T) {
 			{"alice", "drbdadm dstate r0", 0, `^UpToDate/UpToDate\n$`},
 		}},
 		"0.7": {"drbdadm -- --do-what-I-say primary all", []step{
-			{"alice", "drbdadm state all", 0, `^Primary/Secondary\n$`},
-			{"bob", "drbdadm state all", 0, `^Secondary/Primary\n$`},
+			{"alice", "drbdadm state all", 0, `^Primary/Secondary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
+			{"bob", "drbdadm state all", 0, `^Secondary/Primary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
 			{"alice", "drbdadm down all", 0, `^$`},
 			{"bob", "drbdadm -- --do-what-I-say primary all", 0, `^$`},
-			{"bob", "drbdadm state all", 0, `^Primary/Unknown\n$`},
+			{"bob", "drbdadm state all", 0, `^Primary/Unknown\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
 		}},
 		"drbdsetup": {"drbdsetup /dev/drbd0 primary -o", []step{
 			{"alice", "drbdsetup status r0", 0, `^r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    replication:Established peer-disk:UpToDate\n\n$`},
@@ -156,6 +156,6 @@ func TestSkipsTheFirstSync(t *testing.T) {
 		{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate C r-----\n    ns:0 ` + `(?s).*oos:0\n$`},
 		{"alice", "drbdadm -- --clear-bitmap new-current-uuid r0", 10, `Failure: \(150\)`},
 		{"bob", "drbdadm primary r0", 0, `^$`},
-		{"alice", "drbdadm state r0", 0, `^Secondary/Primary\n$`},
+		{"alice", "drbdadm state r0", 0, `^Secondary/Primary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,6 +13,7 @@ import (
 type DumpOptions struct {
 	Node      string   // the local node; it decides what the comment above a resource says
 	Resources []string // only these, without global and common; nil for everything
+	Timeouts  bool     // print the limits that drbdadm has for its calls, as it does
 }
 
 // Dump prints the configuration as `drbdadm dump` does: what was written, under the names of today, read back to the
@@ -26,6 +28,9 @@ func (c *Config) DumpWith(w io.Writer, o DumpOptions) error {
 		if len(c.global) > 0 || c.globalPos.IsValid() {
 			d.open("global")
 			d.settings(c.global)
+			if o.Timeouts {
+				d.timeouts(c.global)
+			}
 			d.close()
 			d.printf("\n")
 		}
@@ -90,6 +95,15 @@ func (d *dumper) settings(list []Setting) {
 			continue
 		}
 		d.keyed(s.Name, quote(s.Value), 3)
+	}
+}
+
+// timeouts prints drbdadm's own limits where none are given.
+func (d *dumper) timeouts(given []Setting) {
+	for _, own := range []Setting{{Name: "cmd-timeout-medium", Value: "600"}, {Name: "cmd-timeout-long", Value: "0"}} {
+		if !slices.ContainsFunc(given, func(s Setting) bool { return s.Name == own.Name }) {
+			d.line("%s %s;", own.Name, own.Value)
+		}
 	}
 }
 

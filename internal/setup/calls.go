@@ -2,6 +2,7 @@ package setup
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -60,7 +61,9 @@ func (p *Peer) Ends() string { return p.Local + " " + p.Remote }
 
 func list(options []Option) string {
 	text := ""
-	for _, o := range options {
+	called := slices.Clone(options)
+	slices.SortStableFunc(called, func(a, b Option) int { return a.at - b.at })
+	for _, o := range called {
 		text += " --" + o.Name + "=" + o.Value
 	}
 	return text

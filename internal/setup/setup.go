@@ -23,6 +23,8 @@ type Resource struct {
 type Option struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+
+	at int // its place in a call of drbdadm's
 }
 
 // Volume is one volume of this host.
@@ -51,13 +53,51 @@ type Peer struct {
 // Of is what a configuration asks to run of a resource on a host.
 func Of(r *config.Resource, host *config.Host, peers []*config.Peer) Resource {
 	s := Resource{Name: r.Name, NodeID: host.NodeID, Options: options(r.Options.Set), Journal: options(r.Journal.Set)}
+	place(s.Options, asCalled(r, r.Options.Set))
 	for _, v := range host.Volumes {
 		s.Volumes = append(s.Volumes, volume(v))
+		place(s.Volumes[len(s.Volumes)-1].Options, ofVolume(v, asCalled(r, v.DiskOptions.Set)))
 	}
 	for _, p := range peers {
 		s.Peers = append(s.Peers, PeerOf(p))
+		place(s.Peers[len(s.Peers)-1].Net, asCalled(r, p.Net.Set))
 	}
 	return s
+}
+
+// asCalled lists options in the order in which drbdadm passes them on: each that is inherited is put in front of those before it, then come the
+// resource's own, as they are written.
+func asCalled(r *config.Resource, set config.Set) []string {
+	var inherited, own []string
+	for _, s := range set.Ordered() {
+		if s.Pos.File == r.Pos.File && s.Pos.Line >= r.Pos.Line {
+			own = append(own, s.Name)
+		} else {
+			inherited = append(inherited, s.Name)
+		}
+	}
+	slices.Reverse(inherited)
+	return append(inherited, own...)
+}
+
+// ofVolume does so once more for what a volume inherits of its resource.
+func ofVolume(v *config.Volume, names []string) []string {
+	var inherited, own []string
+	for _, name := range names {
+		if slices.ContainsFunc(v.Written.Disk, func(s config.Setting) bool { return s.Name == name }) {
+			own = append(own, name)
+		} else {
+			inherited = append(inherited, name)
+		}
+	}
+	slices.Reverse(inherited)
+	return append(inherited, own...)
+}
+
+func place(list []Option, names []string) {
+	for i := range list {
+		list[i].at = slices.Index(names, list[i].Name)
+	}
 }
 
 func volume(v *config.Volume) Volume {

@@ -47,15 +47,14 @@ func calls(running *Resource, want Resource) string {
 
 const (
 	resourceOptions = "drbdsetup-84 resource-options r0 --set-defaults --cpu-mask=3\n"
-	netOptions      = "drbdsetup-84 net-options ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788 --set-defaults --protocol=C --timeout=70 --verify-alg=crc32c\n"
+	netOptions      = "drbdsetup-84 net-options ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788 --set-defaults --protocol=C --verify-alg=crc32c --timeout=70\n"
 	newMinor        = "drbdsetup-84 new-minor r0 0 0\n"
 	attach          = "drbdmeta 0 v08 /dev/backing internal apply-al\ndrbdsetup-84 attach 0 /dev/backing /dev/backing internal --resync-rate=4194304k --c-plan-ahead=0\n"
-	connect         = "drbdsetup-84 connect r0 ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788 --protocol=C --timeout=70 --verify-alg=crc32c\n"
+	connect         = "drbdsetup-84 connect r0 ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788 --protocol=C --verify-alg=crc32c --timeout=70\n"
 	diskOptions     = "drbdsetup-84 disk-options 0 --set-defaults --resync-rate=4194304k --c-plan-ahead=0\n"
 )
 
-// The calls, but for the order of options in one, are those that drbdadm 8.4 of drbd-utils 9.22 printed for the same differences, with a
-// drbdsetup that showed what runs.
+// The calls are those that drbdadm 8.4 of drbd-utils 9.22 printed for the same differences, with a drbdsetup that showed what runs.
 func TestPlanAsDrbdadm(t *testing.T) {
 	for name, c := range map[string]struct {
 		running func(*Resource)
@@ -89,6 +88,19 @@ func TestPlanAsDrbdadm(t *testing.T) {
 	up := "drbdsetup-84 new-resource r0 --cpu-mask=3\n" + newMinor + attach + connect
 	if got := calls(nil, asked(t, recorded)); got != up {
 		t.Errorf("down:\n%s\nwant\n%s", got, up)
+	}
+}
+
+// Options come in drbdadm's order: inherited ones first, the last of them in front; those of a disk, which the volume inherits, once more the other
+// way round.
+func TestCallsOrderOptions(t *testing.T) {
+	text := strings.Replace(recorded, "common { }", "common { net { max-buffers 2000; timeout 60; } disk { on-io-error detach; al-extents 257; } options { cpu-mask 3; on-no-data-accessible suspend-io; } }", 1)
+	text = strings.Replace(text, "options { cpu-mask 3; }", "", 1)
+	want := "drbdsetup-84 new-resource r0 --on-no-data-accessible=suspend-io --cpu-mask=3\n" + newMinor +
+		"drbdmeta 0 v08 /dev/backing internal apply-al\ndrbdsetup-84 attach 0 /dev/backing /dev/backing internal --resync-rate=4194304k --c-plan-ahead=0 --on-io-error=detach --al-extents=257\n" +
+		"drbdsetup-84 connect r0 ipv4:10.77.0.1:7788 ipv4:10.77.0.2:7788 --max-buffers=2000 --protocol=C --verify-alg=crc32c --timeout=70\n"
+	if got := calls(nil, asked(t, text)); got != want {
+		t.Errorf("\n%s\nwant\n%s", got, want)
 	}
 }
 

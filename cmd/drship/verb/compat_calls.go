@@ -47,7 +47,9 @@ func (c *compat) calls(verb string, r *config.Resource, t target) []string {
 		return perPeer(&want, func(p *setup.Peer) string { return nineCall(verb, r.Name, p) + options })
 	case "resize":
 		return append(perVolume(&want, func(v *setup.Volume) string { return fmt.Sprintf("%s resize %d%s", backend, v.Minor, options) }), c.calls("check-resize", r, t)...)
-	case "check-resize", "wait-con-int", "run-handler":
+	case "run-handler": // no call: drbdadm runs it
+		return nil
+	case "check-resize", "wait-con-int":
 		if verb == "wait-con-int" {
 			verb = "wait-connect"
 		}

@@ -173,6 +173,9 @@ func (a *adm) dispatch(ctx context.Context) int {
 		return a.report(a.printFact(ctx, command.fact))
 	}
 	a.verb = command.verb
+	if a.command == "state" {
+		fmt.Fprintln(a.deps.Stderr, "'drbdadm state' is deprecated, use 'drbdadm role' instead.")
+	}
 	if a.verb == "wait-con-int" && !a.dry {
 		return a.report(a.waitInteractive(ctx))
 	}
@@ -201,7 +204,7 @@ func (a *adm) carryOut(ctx context.Context, targets []target) int {
 		return 0
 	}
 	if a.verb == "dump" {
-		run := &app{deps: a.deps, node: a.node}
+		run := &app{deps: a.deps, node: a.node, drbd: true}
 		return a.report(run.dumpConfig(a.config, a.names, a.command == "dump-xml"))
 	}
 	return a.run(ctx, a.line(targets)...)

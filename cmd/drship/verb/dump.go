@@ -46,7 +46,7 @@ func (a *app) dumpConfig(c *config.Config, resources []string, xml bool) error {
 	if xml {
 		dump = c.DumpXMLWith
 	}
-	if err := dump(&out, config.DumpOptions{Node: a.node.Node, Resources: onlyNamed(resources)}); err != nil {
+	if err := dump(&out, config.DumpOptions{Node: a.node.Node, Resources: onlyNamed(resources), Timeouts: a.drbd}); err != nil {
 		return fmt.Errorf("dump configuration: %w", err)
 	}
 	if _, err := out.WriteTo(a.deps.Stdout); err != nil {
