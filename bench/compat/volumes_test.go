@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -164,4 +165,68 @@ func TestVolumeComesAndGoes(t *testing.T) {
 			t.Errorf("volume %d: the sides differ", i)
 		}
 	}
+}
+
+// Options that count from an attach take effect at adjust, and at once where they are set for now; clients wait for a moment.
+func TestOptionsOfAttach(t *testing.T) {
+	ctx := pairtest.Real(t)
+	s := newShell(t, pair.Options{Sizes: []int64{volumeSize}, Net: pair.QuickTiming(), Disk: []string{"al-extents 257"}, Journal: []string{"max-size 64M"}})
+	if err := s.p.StartAll(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.replay(ctx, first("drbdadm primary --force r0"))
+	v, err := s.p.Node("alice").Open(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	stop := writer(ctx, t, v)
+	attached := func() int {
+		text, err := os.ReadFile(s.p.Node("alice").LogPath())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), "msg=attached")
+	}
+	before := attached()
+	s.edit("alice", "al-extents 257", "al-extents 67")
+	s.edit("alice", "max-size 64M", "max-size 128M")
+	s.replay(ctx, []step{
+		{"alice", "drbdadm -d adjust r0", 0, `^drbdsetup-84 disk-options 0 --set-defaults --al-extents=67\n$`},
+		{"alice", "drbdadm adjust r0", 0, `^$`},
+		{"alice", "drbdadm -d adjust r0", 0, `^$`},
+		{"alice", "drbdsetup show r0", 0, `al-extents      \t67;`},
+		{"alice", "drbdadm disk-options --al-extents=129 r0", 0, `^$`},
+		{"alice", "drbdsetup show r0", 0, `al-extents      \t129;`},
+		{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`},
+	})
+	if n := attached() - before; n != 2 {
+		t.Errorf("the disks were taken %d times, not once by each command", n)
+	}
+	stop()
+}
+
+// A resource goes on under another name with all that it has.
+func TestRenameResource(t *testing.T) {
+	ctx := pairtest.Real(t)
+	s := newShell(t, pair.Options{Sizes: []int64{volumeSize}, Net: pair.QuickTiming()})
+	if err := s.p.StartAll(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.replay(ctx, first("drbdadm primary --force r0"))
+	s.replay(ctx, []step{{"alice", "drbdsetup rename-resource r0 data", 10, `data: Failure: \(158\) Unknown resource`}})
+	for _, n := range []string{"alice", "bob"} {
+		s.replay(ctx, []step{{n, "drbdadm down r0", 0, `^$`}})
+		s.edit(n, "resource r0 {", "resource data {")
+		s.replay(ctx, []step{
+			{n, "drbdadm up data", 10, `Failure: \(119\)`},
+			{n, "drbdsetup rename-resource r0 data", 0, `^$`},
+			{n, "drbdsetup rename-resource r0 data", 1, `nothing is kept of a resource r0`},
+			{n, "drbdadm up data", 0, `^$`},
+		})
+	}
+	s.replay(ctx, []step{
+		{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate C r-----`},
+		{"bob", "drbdadm primary data", 0, `^$`},
+	})
 }

@@ -36,6 +36,12 @@ func (c Caller) Calls(s Step, want *Resource) []string {
 		return []string{c.Setup + " connect " + c.Resource + " " + s.Peer.Ends() + list(s.Peer.Net)}
 	case NetOptions:
 		return []string{c.Setup + " net-options " + s.Peer.Ends() + " --set-defaults" + list(s.Peer.Net)}
+	case PeerDeviceOptions:
+		var lines []string
+		for _, v := range want.Volumes {
+			lines = append(lines, fmt.Sprintf("drbdsetup peer-device-options %s %d %d --set-defaults", c.Resource, s.Peer.NodeID, v.Number))
+		}
+		return lines
 	}
 	return nil
 }

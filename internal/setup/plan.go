@@ -15,10 +15,11 @@ const (
 	DiskOptions // of a volume that stays attached
 	Disconnect  // from a peer that is gone, or that is reached otherwise now
 	Connect
-	NetOptions // of a connection that stays
+	NetOptions        // of a connection that stays
+	PeerDeviceOptions // of its resyncs: what was set for now goes
 )
 
-var kindNames = [...]string{"detach", "del-minor", "new-resource", "resource-options", "new-minor", "attach", "resize", "disk-options", "disconnect", "connect", "net-options"}
+var kindNames = [...]string{"detach", "del-minor", "new-resource", "resource-options", "new-minor", "attach", "resize", "disk-options", "disconnect", "connect", "net-options", "peer-device-options"}
 
 // String is the name of the verb that does the step by itself.
 func (k Kind) String() string { return kindNames[k] }
@@ -111,12 +112,14 @@ func peerSteps(old, now *Peer) []Step {
 	if old == nil || !old.Connect || !sameEnds(old, now) {
 		return []Step{{Kind: Connect, Peer: now}}
 	}
-	changed := Differing("net", old.Net, now.Net)
-	changed = append(changed, Differing("wan", old.WAN, now.WAN)...)
-	if changed == nil {
-		return nil
+	var steps []Step
+	if changed := append(Differing("net", old.Net, now.Net), Differing("wan", old.WAN, now.WAN)...); changed != nil {
+		steps = append(steps, Step{Kind: NetOptions, Peer: now, Changed: changed})
 	}
-	return []Step{{Kind: NetOptions, Peer: now, Changed: changed}}
+	if changed := Differing("disk", old.Resync, now.Resync); changed != nil {
+		steps = append(steps, Step{Kind: PeerDeviceOptions, Peer: now, Changed: changed})
+	}
+	return steps
 }
 
 func sameDisk(a, b *Volume) bool { return a.Disk == b.Disk }

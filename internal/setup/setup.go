@@ -48,6 +48,7 @@ type Peer struct {
 	Connect bool        `json:"connect"`         // networking is on
 	Net     []Option    `json:"net,omitempty"`
 	WAN     []Option    `json:"wan,omitempty"`
+	Resync  []Option    `json:"resync,omitempty"` // peer-device-options of this peer alone
 }
 
 // Of is what a configuration asks to run of a resource on a host.

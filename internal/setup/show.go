@@ -82,6 +82,7 @@ func (p *printer) connection(c *Peer) {
 			})
 		}
 		p.net(c)
+		p.section("disk", "disk", c.Resync, false)
 	})
 }
 

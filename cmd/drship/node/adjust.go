@@ -12,7 +12,7 @@ import (
 )
 
 // fromFile are the verbs that do what the configuration says: it is read again before, as drbdadm does.
-var fromFile = map[string]bool{"up": true, "attach": true, "connect": true, "create-md": true, "adjust": true, "syncer": true}
+var fromFile = map[string]bool{"up": true, "attach": true, "connect": true, "create-md": true, "adjust": true, "syncer": true, "rename-resource": true}
 
 // refresh reads the configuration again for a verb that follows it.
 func (n *Node) refresh(ctx context.Context, q *control.Request) error {
@@ -144,6 +144,11 @@ func (r *Resource) carryOut(ctx context.Context, s *setup.Step) error {
 		return r.connect(ctx, []string{s.Peer.Name}, connectOptions{})
 	case setup.NetOptions:
 		return r.changeNet(ctx, s.Peer.Name, s.Changed, func() error { r.takeLocked(partNet); return nil })
+	case setup.PeerDeviceOptions:
+		r.mu.Lock()
+		r.peerLocked(s.Peer.Name).steered = nil
+		r.mu.Unlock()
+		r.wakeResyncs()
 	case setup.NewResource, setup.NewMinor, setup.DelMinor: // nothing to do but to take the file's names over, which comes last
 	}
 	return nil

@@ -33,6 +33,7 @@ type peer struct {
 	stall   stall
 	explain []string // what the last handshake decided, in words
 	passed  []face.PassedConn
+	steered *steering // peer-device-options of this peer alone; nil: as the resource
 }
 
 // inSight reports whether the peer's data is being kept equal with ours, or at least known. Called with mu held.

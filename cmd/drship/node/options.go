@@ -35,21 +35,33 @@ func invalid(err error) error {
 }
 
 // verbDiskOptions changes options of disks and resyncs until the next adjust. resync-rate 0 goes back to what is configured or measured.
-func verbDiskOptions(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
+func verbDiskOptions(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
 	rate, err := number(q, "resync-rate")
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.wakeResyncs()
-	defer r.mu.Unlock()
+	before := r.cfg.Disk.ALExtents
 	if err := r.setDiskLocked(q); err != nil {
+		r.mu.Unlock()
 		return nil, invalid(err)
 	}
 	if _, ok := q.Options["resync-rate"]; ok || q.Yes(setDefaults) {
 		r.tempRate = rate
 	}
-	return nil, nil
+	again := r.att != nil && r.cfg.Disk.ALExtents != before
+	r.mu.Unlock()
+	if !again {
+		return nil, nil
+	}
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.backInSight(ctx, r.inSight())
+	defer release()
+	return nil, r.reopenWith(ctx, func() {}) // as it is set now, which is not what the file says
 }
 
 // setDiskLocked changes the disk options of the volumes that the request means, and of the resource where it means all of them.

@@ -67,8 +67,8 @@ func (r *Resource) paceInput(s *session) ship.PaceInput {
 	line := r.lineRate(s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	d := r.cfg.Disk
-	in := ship.PaceInput{Temporary: r.tempRate, Fixed: d.ResyncRate, Network: network, Scheduled: line, Max: d.CMaxRate, Control: resyncControl(d)}
+	d, temporary := r.steeredLocked(s.peer)
+	in := ship.PaceInput{Temporary: temporary, Fixed: d.ResyncRate, Network: network, Scheduled: line, Max: d.CMaxRate, Control: resyncControl(d)}
 	in.Disk, in.PeerDisk = r.att.diskRate(), s.peer.view.DiskRate
 	return in
 }

@@ -75,6 +75,9 @@ func (r *Resource) takeLocked(p part) {
 			host.Volumes = withOptionsOf(r.host.Volumes, host.Volumes)
 		}
 		r.tempRate = 0
+		for _, p := range r.peers {
+			p.steered = nil
+		}
 	}
 	r.cfg, r.host = &next, &host
 	if p&partNet != 0 {
@@ -142,6 +145,9 @@ func (r *Resource) running() *setup.Resource {
 	}
 	for i, p := range r.peers {
 		s.Peers[i].Connect = p.wanted
+		if p.steered != nil {
+			s.Peers[i].Resync = p.steered.set
+		}
 	}
 	return &s
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"drship/cmd/drship/control"
 	"drship/internal/config"
 	"drship/internal/setup"
 )
@@ -78,5 +79,42 @@ func TestResourceLeavesTheHost(t *testing.T) {
 	}
 	if err := read(twoNodes); err != nil || len(n.all()) != 1 {
 		t.Errorf("it does not come back: %v", err)
+	}
+}
+
+// peer-device-options of one peer steer its resyncs alone, and the next adjust takes them back.
+func TestSteersOnePeer(t *testing.T) {
+	three := strings.Replace(twoNodes, "  on bob", "  on carol { device /dev/drbd0; disk /dev/a; address 10.77.0.3:7788; }\n  on bob", 1)
+	n, _ := nodeOf(t, three)
+	r := find(n.all(), "r0")
+	q := control.Request{Verb: "peer-device-options", Resource: "r0", Peer: "bob", Volume: control.AnyVolume, Options: map[string]string{"resync-rate": "1048576", "c-max-rate": "20M"}}
+	if _, err := verbPeerDeviceOptions(t.Context(), r, &q); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][2]int64{"bob": {20 << 20, 1 << 20}, "carol": {50 << 20, 0}} {
+		if d, rate := r.steeredLocked(r.peerLocked(name)); d.CMaxRate != want[0] || rate != want[1] {
+			t.Errorf("%s: c-max-rate %d, rate %d", name, d.CMaxRate, rate)
+		}
+	}
+	r.net = &network{}
+	for _, p := range r.peers {
+		p.wanted = true
+	}
+	var kinds []string
+	for _, s := range setup.Plan(r.running(), r.asked()) {
+		if s.Peer != nil {
+			kinds = append(kinds, s.Kind.String()+" "+s.Peer.Name)
+		}
+	}
+	if got := strings.Join(kinds, ", "); got != "peer-device-options bob" {
+		t.Errorf("steps of adjust: %s", got)
+	}
+	q.Options = map[string]string{"al-extents": "7"}
+	if _, err := verbPeerDeviceOptions(t.Context(), r, &q); err == nil {
+		t.Error("an option of disks was taken for one of a peer device")
+	}
+	r.take(partDisk)
+	if d, rate := r.steeredLocked(r.peerLocked("bob")); d.CMaxRate != 50<<20 || rate != 0 {
+		t.Errorf("behind adjust: %d, %d", d.CMaxRate, rate)
 	}
 }

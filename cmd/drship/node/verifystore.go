@@ -43,8 +43,12 @@ type verifyResume struct {
 	Off   int64  `json:"offset"`
 }
 
+func verifyPath(n *Node, resource string) string {
+	return filepath.Join(n.env.StateDir, resource+".verify.json")
+}
+
 func openVerifyDoc(n *Node, resource string) *verifyDoc {
-	d := &verifyDoc{fs: n.env.FS, path: filepath.Join(n.env.StateDir, resource+".verify.json")}
+	d := &verifyDoc{fs: n.env.FS, path: verifyPath(n, resource)}
 	if d.fs == nil {
 		d.fs = vfs.Default
 	}
@@ -55,6 +59,8 @@ func openVerifyDoc(n *Node, resource string) *verifyDoc {
 }
 
 func (d *verifyDoc) load() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	f, err := d.fs.Open(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -155,6 +155,11 @@ func (a *attachment) markAside(peer string) error {
 
 // reopen lets go of the disks and takes them again as the file has them now. Called with the token held; where it fails, everything is as before.
 func (r *Resource) reopen(ctx context.Context) error {
+	return r.reopenWith(ctx, func() { r.take(partDisk) })
+}
+
+// reopenWith is reopen with what choose, called while nothing is attached, says is to be attached.
+func (r *Resource) reopenWith(ctx context.Context, choose func()) error {
 	a, err := r.mayReopen()
 	if err != nil {
 		return err
@@ -171,7 +176,7 @@ func (r *Resource) reopen(ctx context.Context) error {
 		return err
 	}
 	cfg, host := r.cfg, r.host
-	r.take(partDisk)
+	choose()
 	err = errors.Join(a.close(ctx), r.attach(ctx))
 	if err != nil {
 		r.mu.Lock()

@@ -111,6 +111,12 @@ func (c *compat) setupLines(words []string) ([][]string, error) {
 	if len(words) == 1 {
 		return nil, c.usage("drbdsetup %s: missing object\ntry 'drbdsetup help'", words[0])
 	}
+	if c.verb == "rename-resource" {
+		if len(words) != 3 {
+			return nil, c.usage("drbdsetup %s: two names are wanted\ntry 'drbdsetup help'", words[0])
+		}
+		return [][]string{{c.verb, "--from=" + words[1], words[2]}}, nil
+	}
 	object, err := c.object(c.verb, words[1:])
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ func setupTable() []setupCommand {
 		{name: "wait-sync-volume", verb: "wait-sync", args: peer + " {volume}", options: wait}, {name: "wait-sync-connection", verb: "wait-sync", args: peer, options: wait},
 		{name: "wait-sync-resource", verb: "wait-sync", args: resource, options: wait},
 		{name: "peer-role", args: peer}, {name: "syncer", args: minor},
-		{name: "rename-resource", why: "a resource is called what the configuration calls it, and its store by that name: take it down, and write a new one"},
+		{name: "rename-resource", args: "{resource} {new_name}"},
 	}
 }
 
