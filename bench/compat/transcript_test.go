@@ -33,71 +33,75 @@ func first(overwrite string) []step {
 	}
 }
 
-// The documents differ in how they name the forced promotion; what follows is the rest of each.
+// transcript is what a document runs behind first: how it names the forced promotion, and the rest.
+type transcript struct {
+	overwrite string
+	rest      []step
+}
+
+var transcripts = map[string]transcript{
+	"switch over": {"drbdadm -- --overwrite-data-of-peer primary r0", []step{
+		{"alice", "drbdadm role r0", 0, `^Primary/Secondary\n$`},
+		{"alice", "drbdadm cstate r0", 0, `^Connected\n$`},
+		{"alice", "drbd-overview", 0, `^ *0:r0(/0)? +Connected +Primary/Secondary +UpToDate/UpToDate`},
+		{"bob", "drbdadm primary r0", 11, `^0: State change failed: \(-1\) Multiple primaries not allowed by config\nCommand 'drbdsetup-84 primary 0' terminated with exit code 11\n$`},
+		{"alice", "drbdadm secondary r0", 0, `^$`},
+		{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate C r-----`},
+		{"bob", "drbdadm primary r0", 0, `^$`},
+		{"bob", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`},
+		{"alice", "drbdadm state all", 0, `^Secondary/Primary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
+	}},
+	"the primary goes down": {"drbdadm -- --overwrite-data-of-peer primary all", []step{
+		{"alice", "drbdadm down r0", 0, `^$`},
+		{"alice", "cat /proc/drbd", 0, head + `[^\n]*\n$`},
+		{"alice", "drbdadm role r0", 10, `^0: Failure: \(127\) Device minor not allocated\nadditional info from kernel:\nunknown minor\nCommand 'drbdsetup-84 role 0' terminated with exit code 10\n$`},
+		{"alice", "drbdadm status r0", 10, `^r0: No such resource\nCommand 'drbdsetup-84 status r0' terminated with exit code 10\n$`},
+		{"alice", "drbdadm dstate r0", 0, `^Consistent\n$`},
+		{"bob", "cat /proc/drbd", 0, ` 0: cs:WFConnection ro:Secondary/Unknown ds:UpToDate/DUnknown C r-----`},
+		{"bob", "drbdadm primary r0", 0, `^$`},
+		{"bob", "cat /proc/drbd", 0, ` 0: cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown C r-----`},
+		{"alice", "drbdadm outdate r0", 0, `^$`},
+		{"alice", "drbdadm dstate r0", 0, `^Outdated\n$`},
+		{"alice", "drbdmeta 0 v08 /dev/x internal outdate", 0, `^$`},
+		{"alice", "drbdsetup status r9", 10, `^r9: No such resource\n$`},
+		{"alice", "drbdmeta", 20, `FORMATS:\n  v06 minor\n`},
+		{"alice", "drbdadm up all", 0, `^$`},
+		{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Primary ds:UpToDate/UpToDate C r-----`},
+		{"alice", "drbdadm down all", 0, `^$`},
+		{"alice", "drbdadm invalidate r0", 0, `^$`},
+		{"alice", "drbdadm outdate r0", 5, `\(-16\) `},
+		{"alice", "drbdadm dstate r0", 0, `^Inconsistent\n$`},
+		{"alice", "drbdadm up all", 0, `^$`},
+		{"alice", "drbdadm dstate r0", 0, `^UpToDate/UpToDate\n$`},
+	}},
+	"0.7": {"drbdadm -- --do-what-I-say primary all", []step{
+		{"alice", "drbdadm state all", 0, `^Primary/Secondary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
+		{"bob", "drbdadm state all", 0, `^Secondary/Primary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
+		{"alice", "drbdadm down all", 0, `^$`},
+		{"bob", "drbdadm -- --do-what-I-say primary all", 0, `^$`},
+		{"bob", "drbdadm state all", 0, `^Primary/Unknown\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
+	}},
+	"drbdsetup": {"drbdsetup /dev/drbd0 primary -o", []step{
+		{"alice", "drbdsetup status r0", 0, `^r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    replication:Established peer-disk:UpToDate\n\n$`},
+		{"alice", "drbdadm get-gi r0", 0, `^[0-9A-F]{16}:0{16}:[0-9A-F]{16}:[0-9A-F]{16}:1:1:1:1:0:0:0\n$`},
+		{"alice", "drbdadm show-gi r0", 0, `(?s)flags: Primary, Connected, UpToDate\nmeta-data: clean\nlast agreed size: 16 MB \(32768 sectors\)\n$`},
+		{"alice", "drbdadm dump-md r0", 20, `^Device '0' is configured!`},
+		{"alice", "drbdadm pause-sync r0", 0, `^$`},
+		{"alice", "drbdadm pause-sync r0", 10, `Failure: \(134\) Sync-pause flag is already set`},
+		{"alice", "drbdadm resume-sync r0", 0, `^$`},
+		{"alice", "drbdadm resume-sync r0", 10, `Failure: \(135\) Sync-pause flag is already cleared`},
+		{"bob", "drbdadm down r0", 0, `^$`},
+		{"bob", "drbdadm dump-md r0", 0, `(?s)^# DRBD meta data dump\n# .*la-size-sect 32768;\n.*bm {\n   # at 0kB\n    64 times 0x0000000000000000;\n}\n# bits-set 0;\n$`},
+		{"bob", "drbdadm apply-al r0", 0, `^$`},
+		{"bob", "drbdadm wipe-md r0", 1, `Operation cancelled\.`},
+		{"bob", "drbdadm -- --force wipe-md r0", 0, `^Wiping meta data\.\.\.\nDRBD meta data block successfully wiped out\.\n$`},
+		{"bob", "drbdadm up r0", 10, `Failure: \(119\) No valid meta-data signature found\.`},
+	}},
+}
+
 func TestTranscripts(t *testing.T) {
 	ctx := pairtest.Real(t)
-	for name, c := range map[string]struct {
-		overwrite string
-		rest      []step
-	}{
-		"switch over": {"drbdadm -- --overwrite-data-of-peer primary r0", []step{
-			{"alice", "drbdadm role r0", 0, `^Primary/Secondary\n$`},
-			{"alice", "drbdadm cstate r0", 0, `^Connected\n$`},
-			{"alice", "drbd-overview", 0, `^ *0:r0(/0)? +Connected +Primary/Secondary +UpToDate/UpToDate`},
-			{"bob", "drbdadm primary r0", 11, `^0: State change failed: \(-1\) Multiple primaries not allowed by config\nCommand 'drbdsetup-84 primary 0' terminated with exit code 11\n$`},
-			{"alice", "drbdadm secondary r0", 0, `^$`},
-			{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Secondary ds:UpToDate/UpToDate C r-----`},
-			{"bob", "drbdadm primary r0", 0, `^$`},
-			{"bob", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`},
-			{"alice", "drbdadm state all", 0, `^Secondary/Primary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
-		}},
-		"the primary goes down": {"drbdadm -- --overwrite-data-of-peer primary all", []step{
-			{"alice", "drbdadm down r0", 0, `^$`},
-			{"alice", "cat /proc/drbd", 0, head + `[^\n]*\n$`},
-			{"alice", "drbdadm role r0", 10, `^0: Failure: \(127\) Device minor not allocated\nadditional info from kernel:\nunknown minor\nCommand 'drbdsetup-84 role 0' terminated with exit code 10\n$`},
-			{"alice", "drbdadm status r0", 10, `^r0: No such resource\nCommand 'drbdsetup-84 status r0' terminated with exit code 10\n$`},
-			{"alice", "drbdadm dstate r0", 0, `^Consistent\n$`},
-			{"bob", "cat /proc/drbd", 0, ` 0: cs:WFConnection ro:Secondary/Unknown ds:UpToDate/DUnknown C r-----`},
-			{"bob", "drbdadm primary r0", 0, `^$`},
-			{"bob", "cat /proc/drbd", 0, ` 0: cs:WFConnection ro:Primary/Unknown ds:UpToDate/DUnknown C r-----`},
-			{"alice", "drbdadm outdate r0", 0, `^$`},
-			{"alice", "drbdadm dstate r0", 0, `^Outdated\n$`},
-			{"alice", "drbdmeta 0 v08 /dev/x internal outdate", 0, `^$`},
-			{"alice", "drbdsetup status r9", 10, `^r9: No such resource\n$`},
-			{"alice", "drbdmeta", 20, `FORMATS:\n  v06 minor\n`},
-			{"alice", "drbdadm up all", 0, `^$`},
-			{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Secondary/Primary ds:UpToDate/UpToDate C r-----`},
-			{"alice", "drbdadm down all", 0, `^$`},
-			{"alice", "drbdadm invalidate r0", 0, `^$`},
-			{"alice", "drbdadm outdate r0", 5, `\(-16\) `},
-			{"alice", "drbdadm dstate r0", 0, `^Inconsistent\n$`},
-			{"alice", "drbdadm up all", 0, `^$`},
-			{"alice", "drbdadm dstate r0", 0, `^UpToDate/UpToDate\n$`},
-		}},
-		"0.7": {"drbdadm -- --do-what-I-say primary all", []step{
-			{"alice", "drbdadm state all", 0, `^Primary/Secondary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
-			{"bob", "drbdadm state all", 0, `^Secondary/Primary\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
-			{"alice", "drbdadm down all", 0, `^$`},
-			{"bob", "drbdadm -- --do-what-I-say primary all", 0, `^$`},
-			{"bob", "drbdadm state all", 0, `^Primary/Unknown\n'drbdadm state' is deprecated, use 'drbdadm role' instead\.\n$`},
-		}},
-		"drbdsetup": {"drbdsetup /dev/drbd0 primary -o", []step{
-			{"alice", "drbdsetup status r0", 0, `^r0 role:Primary\n  disk:UpToDate\n  peer role:Secondary\n    replication:Established peer-disk:UpToDate\n\n$`},
-			{"alice", "drbdadm get-gi r0", 0, `^[0-9A-F]{16}:0{16}:[0-9A-F]{16}:[0-9A-F]{16}:1:1:1:1:0:0:0\n$`},
-			{"alice", "drbdadm show-gi r0", 0, `(?s)flags: Primary, Connected, UpToDate\nmeta-data: clean\nlast agreed size: 16 MB \(32768 sectors\)\n$`},
-			{"alice", "drbdadm dump-md r0", 20, `^Device '0' is configured!`},
-			{"alice", "drbdadm pause-sync r0", 0, `^$`},
-			{"alice", "drbdadm pause-sync r0", 10, `Failure: \(134\) Sync-pause flag is already set`},
-			{"alice", "drbdadm resume-sync r0", 0, `^$`},
-			{"alice", "drbdadm resume-sync r0", 10, `Failure: \(135\) Sync-pause flag is already cleared`},
-			{"bob", "drbdadm down r0", 0, `^$`},
-			{"bob", "drbdadm dump-md r0", 0, `(?s)^# DRBD meta data dump\n# .*la-size-sect 32768;\n.*bm {\n   # at 0kB\n    64 times 0x0000000000000000;\n}\n# bits-set 0;\n$`},
-			{"bob", "drbdadm apply-al r0", 0, `^$`},
-			{"bob", "drbdadm wipe-md r0", 1, `Operation cancelled\.`},
-			{"bob", "drbdadm -- --force wipe-md r0", 0, `^Wiping meta data\.\.\.\nDRBD meta data block successfully wiped out\.\n$`},
-			{"bob", "drbdadm up r0", 10, `Failure: \(119\) No valid meta-data signature found\.`},
-		}},
-	} {
+	for name, c := range transcripts {
 		t.Run(name, func(t *testing.T) {
 			s := newShell(t, pair.Options{Sizes: []int64{volumeSize}, Net: append(pair.QuickTiming(), "verify-alg crc32c")})
 			if err := s.p.StartAll(ctx); err != nil {

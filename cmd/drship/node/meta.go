@@ -153,3 +153,14 @@ func toWire(ids state.IDs) frame.UUIDs {
 func fromWire(u frame.UUIDs) state.IDs {
 	return state.IDs{Current: u.Current, Bitmap: u.Bitmap, History: u.History}
 }
+
+// changeIDsLocked lets change begin something new with the identifiers of volume i against every peer, from the same Current. Called with mu held; the caller
+// saves.
+func (r *Resource) changeIDsLocked(a *attachment, i int, change func(state.IDs) state.IDs) {
+	current := a.meta.Volumes[i].Current
+	for _, p := range r.peers {
+		ids := a.ids(i, p.name)
+		ids.Current = current
+		a.setIDs(i, p.name, change(ids))
+	}
+}

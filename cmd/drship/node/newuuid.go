@@ -148,12 +148,7 @@ func (r *Resource) declareEqual(a *attachment, id uint64) error {
 		if !untouched(&a.meta.Volumes[i]) {
 			continue
 		}
-		current := a.meta.Volumes[i].Current
-		for _, p := range r.peers {
-			ids := a.ids(i, p.name)
-			ids.Current = current
-			a.setIDs(i, p.name, ids.ClearBitmap(id))
-		}
+		r.changeIDsLocked(a, i, func(ids state.IDs) state.IDs { return ids.ClearBitmap(id) })
 		a.meta.Volumes[i].Disk = state.UpToDate
 		a.meta.Volumes[i].Flags &^= volumeCarried
 	}

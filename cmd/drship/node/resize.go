@@ -141,12 +141,8 @@ func (r *Resource) resyncGrown(a *attachment) error {
 		if untouched(&a.meta.Volumes[i]) {
 			continue
 		}
-		id, current := random(), a.meta.Volumes[i].Current
-		for _, p := range r.peers {
-			ids := a.ids(i, p.name)
-			ids.Current = current
-			a.setIDs(i, p.name, ids.LoseSight(id))
-		}
+		id := random()
+		r.changeIDsLocked(a, i, func(ids state.IDs) state.IDs { return ids.LoseSight(id) })
 	}
 	err := a.save()
 	r.mu.Unlock()

@@ -231,12 +231,7 @@ func (r *Resource) forceUpToDateLocked(a *attachment) {
 			continue
 		}
 		id := random()
-		current := a.meta.Volumes[i].Current
-		for _, p := range r.peers {
-			ids := a.ids(i, p.name)
-			ids.Current = current
-			a.setIDs(i, p.name, ids.ForceNew(id))
-		}
+		r.changeIDsLocked(a, i, func(ids state.IDs) state.IDs { return ids.ForceNew(id) })
 		a.meta.Volumes[i].Disk = state.UpToDate
 		a.meta.Volumes[i].Flags &^= volumeFirst
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -28,14 +29,18 @@ func (e *refused) Error() string { return e.text }
 type verb func(ctx context.Context, r *Resource, q *control.Request) ([]string, error)
 
 // verbs is everything that the control socket may ask a resource for.
-var verbs = map[string]verb{
-	"create-md": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
-		size, err := number(q, "size")
-		if err != nil {
-			return nil, err
-		}
-		return r.createMD(ctx, createOptions{force: q.Yes("force"), adopt: q.Yes("adopt"), clean: q.Yes("assume-clean"), size: size, volume: q.Volume})
-	},
+var verbs = together(runVerbs, lookVerbs, dataVerbs, metadataVerbs, optionVerbs, stepVerbs)
+
+func together(tables ...map[string]verb) map[string]verb {
+	all := map[string]verb{}
+	for _, t := range tables {
+		maps.Copy(all, t)
+	}
+	return all
+}
+
+// runVerbs bring a resource up and down, give it its role and connect it.
+var runVerbs = map[string]verb{
 	"up":   func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Up(ctx) },
 	"down": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Down(ctx) },
 	"attach": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
@@ -55,12 +60,32 @@ var verbs = map[string]verb{
 	"secondary": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
 		return nil, r.Demote(ctx, q.Yes("force"))
 	},
-	"role":         lines(face.Role),
-	"state":        lines(face.Role),
-	"cstate":       lines(face.CState),
-	"dstate":       verbDState,
+	"adjust":       verbAdjust,
 	"wait-connect": verbWaitConnect,
 	"wait-sync":    verbWaitSync,
+	"suspend-io": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		return nil, r.suspendIO(ctx)
+	},
+	"resume-io":   func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.resumeIO() },
+	"run-handler": verbRunHandler,
+}
+
+// lookVerbs tell how things are.
+var lookVerbs = map[string]verb{
+	"role":           lines(face.Role),
+	"state":          lines(face.Role),
+	"cstate":         lines(face.CState),
+	"dstate":         verbDState,
+	"peer-role":      verbPeerRole,
+	"show":           verbShow,
+	"explain":        verbExplain,
+	"link-status":    verbLinkStatus,
+	"link-probe":     verbLinkProbe,
+	"journal-export": verbJournalExport,
+}
+
+// dataVerbs are about who has which data, and bring it over.
+var dataVerbs = map[string]verb{
 	"invalidate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		if !r.isUp() {
 			return nil, r.markOffline(ctx, state.Inconsistent)
@@ -70,29 +95,15 @@ var verbs = map[string]verb{
 	"invalidate-remote": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
 		return nil, r.invalidateRemote(ctx, peerNames(q))
 	},
-	"verify":              verbVerify,
-	"link-status":         verbLinkStatus,
-	"link-probe":          verbLinkProbe,
-	"disk-options":        verbDiskOptions,
-	"peer-device-options": verbPeerDeviceOptions,
-	"net-options":         verbNetOptions,
-	"resource-options":    verbResourceOptions,
-	"syncer":              verbSyncer,
-	"adjust":              verbAdjust,
-	"show":                verbShow,
-	"new-resource":        verbNewResource,
-	"new-minor":           verbNewMinor,
-	"del-minor":           verbDelMinor,
-	"del-resource":        verbDelResource,
-	"forget-peer":         verbForgetPeer,
-	"rename-resource":     verbRename,
-	"new-peer":            verbNewPeer,
-	"del-peer":            verbDisconnect,
-	"new-path":            verbNothing,
-	"del-path":            verbDelPath,
-	"check-resize":        verbNothing,
-	"peer-role":           verbPeerRole,
-	"run-handler":         verbRunHandler,
+	"outdate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
+		if !r.isUp() {
+			return nil, r.markOffline(ctx, state.Outdated)
+		}
+		return nil, r.Outdate(ctx)
+	},
+	"verify":           verbVerify,
+	"resize":           verbResize,
+	"new-current-uuid": verbNewUUID,
 	"pause-sync": func(_ context.Context, r *Resource, q *control.Request) ([]string, error) {
 		return nil, r.pauseSync(true, q.Yes("keep"))
 	},
@@ -105,29 +116,49 @@ var verbs = map[string]verb{
 	"resume": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return nil, r.hold(false, false)
 	},
-	"suspend-io": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
-		return nil, r.suspendIO(ctx)
-	},
-	"resume-io": func(_ context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.resumeIO() },
-	"get-gi":    verbGetGI,
-	"show-gi":   verbShowGI,
-	"set-gi":    verbSetGI,
-	"dump-md":   verbDumpMD,
-	"resize":    verbResize,
+}
 
-	"new-current-uuid": verbNewUUID,
-	"wipe-md":          verbWipeMD,
+// metadataVerbs read and write what is kept of a resource.
+var metadataVerbs = map[string]verb{
+	"create-md": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+		size, err := number(q, "size")
+		if err != nil {
+			return nil, err
+		}
+		return r.createMD(ctx, createOptions{force: q.Yes("force"), adopt: q.Yes("adopt"), clean: q.Yes("assume-clean"), size: size, volume: q.Volume})
+	},
+	"wipe-md": verbWipeMD,
 	"apply-al": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
 		return r.applyAL(ctx)
 	},
-	"outdate": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
-		if !r.isUp() {
-			return nil, r.markOffline(ctx, state.Outdated)
-		}
-		return nil, r.Outdate(ctx)
-	},
-	"explain":        verbExplain,
-	"journal-export": verbJournalExport,
+	"dump-md":         verbDumpMD,
+	"get-gi":          verbGetGI,
+	"show-gi":         verbShowGI,
+	"set-gi":          verbSetGI,
+	"forget-peer":     verbForgetPeer,
+	"rename-resource": verbRename,
+}
+
+// optionVerbs change options until the next adjust.
+var optionVerbs = map[string]verb{
+	"disk-options":        verbDiskOptions,
+	"peer-device-options": verbPeerDeviceOptions,
+	"net-options":         verbNetOptions,
+	"resource-options":    verbResourceOptions,
+	"syncer":              verbSyncer,
+}
+
+// stepVerbs are the single steps of DRBD's up and down: see steps.go.
+var stepVerbs = map[string]verb{
+	"new-resource": verbNewResource,
+	"new-minor":    verbNewMinor,
+	"del-minor":    verbDelMinor,
+	"del-resource": verbDelResource,
+	"new-peer":     verbNewPeer,
+	"del-peer":     verbDisconnect,
+	"new-path":     verbNothing,
+	"del-path":     verbDelPath,
+	"check-resize": verbNothing,
 }
 
 // Do implements control.API.

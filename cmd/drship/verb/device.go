@@ -26,15 +26,9 @@ const (
 )
 
 func (a *app) device() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "device",
-		GroupID: groupNode,
-		Short:   "Attach volumes as kernel devices (/dev/nbdN)",
-		Long:    "Attaches a volume to a block device of the kernel, through its nbd module. Clients that speak NBD need no device: their address is <run-dir>/nbd.sock.",
-		Example: "  drship device attach r0\n  drship device detach r0",
-	}
-	cmd.AddCommand(a.deviceAttach(), a.deviceDetach())
-	return cmd
+	return family("device", groupNode, "Attach volumes as kernel devices (/dev/nbdN)",
+		"Attaches a volume to a block device of the kernel, through its nbd module. Clients that speak NBD need no device: their address is <run-dir>/nbd.sock.",
+		"  drship device attach r0\n  drship device detach r0", a.deviceAttach(), a.deviceDetach())
 }
 
 func (a *app) deviceAttach() *cobra.Command {

@@ -19,27 +19,16 @@ import (
 )
 
 func (a *app) history() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "history",
-		GroupID: groupData,
-		Short:   "Look at, export or drop what this node wrote and gave up",
-		Long: "When the other side's data wins, in a split brain or after a failover, what this node had written on its own is kept in a file where max-history has room for it. " +
+	return family("history", groupData, "Look at, export or drop what this node wrote and gave up",
+		"When the other side's data wins, in a split brain or after a failover, what this node had written on its own is kept in a file where max-history has room for it. "+
 			"It is removed by hand only. The command reads the state directory: it needs no daemon.",
-		Example: "  drship history list r0\n  drship history export r0 --to lost.img\n  drship history drop r0 20260102T030405.000Z",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.historyList(), a.historyExport(), a.historyDrop())
-	return cmd
+		"  drship history list r0\n  drship history export r0 --to lost.img\n  drship history drop r0 20260102T030405.000Z",
+		a.historyList(), a.historyExport(), a.historyDrop())
 }
 
 func (a *app) historyList() *cobra.Command {
-	return &cobra.Command{
-		Use:     "list RES",
-		Short:   "Say what is kept, and which blocks",
-		Example: "  drship history list r0",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+	return member{use: "list RES", short: "Say what is kept, and which blocks", example: "  drship history list r0", args: cobra.ExactArgs(1),
+		run: func(_ *cobra.Command, args []string) error {
 			names, err := a.keptFiles(args[0])
 			if err != nil {
 				return err
@@ -53,43 +42,34 @@ func (a *app) historyList() *cobra.Command {
 				}
 			}
 			return nil
-		},
-	}
+		}}.command()
 }
 
 func (a *app) historyExport() *cobra.Command {
 	var to string
 	var volume uint16
-	cmd := &cobra.Command{
-		Use:   "export RES [NAME]",
-		Short: "Write the blocks of one volume into a sparse image, each at its place",
-		Long: "The image has the size of the volume; what was not given up is a hole. NAME is one that list prints, the newest if none is given. An image that is there is not " +
+	cmd := member{use: "export RES [NAME]", short: "Write the blocks of one volume into a sparse image, each at its place",
+		long: "The image has the size of the volume; what was not given up is a hole. NAME is one that list prints, the newest if none is given. An image that is there is not " +
 			"overwritten.",
-		Example: "  drship history export r0 --to lost.img\n  drship history export r0 20260102T030405.000Z --volume 1 --to lost1.img",
-		Args:    cobra.RangeArgs(1, 2),
-	}
+		example: "  drship history export r0 --to lost.img\n  drship history export r0 20260102T030405.000Z --volume 1 --to lost1.img", args: cobra.RangeArgs(1, 2),
+		run: func(cmd *cobra.Command, args []string) error {
+			if to == "" {
+				return &usageError{err: errors.New("--to says where the image goes"), command: cmd.CommandPath()}
+			}
+			name, err := a.keptFile(args)
+			if err != nil {
+				return err
+			}
+			return a.export(args[0], name, volume, to)
+		}}.command()
 	cmd.Flags().StringVar(&to, "to", "", "the image to write; required")
 	cmd.Flags().Uint16Var(&volume, "volume", 0, "number of the volume")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if to == "" {
-			return &usageError{err: errors.New("--to says where the image goes"), command: cmd.CommandPath()}
-		}
-		name, err := a.keptFile(args)
-		if err != nil {
-			return err
-		}
-		return a.export(args[0], name, volume, to)
-	}
 	return cmd
 }
 
 func (a *app) historyDrop() *cobra.Command {
-	return &cobra.Command{
-		Use:     "drop RES NAME",
-		Short:   "Remove what is kept under a name",
-		Example: "  drship history drop r0 20260102T030405.000Z",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(_ *cobra.Command, args []string) error {
+	return member{use: "drop RES NAME", short: "Remove what is kept under a name", example: "  drship history drop r0 20260102T030405.000Z", args: cobra.ExactArgs(2),
+		run: func(_ *cobra.Command, args []string) error {
 			name, err := a.keptFile(args)
 			if err != nil {
 				return err
@@ -98,8 +78,7 @@ func (a *app) historyDrop() *cobra.Command {
 				return fmt.Errorf("drop %s: %w", name, err)
 			}
 			return nil
-		},
-	}
+		}}.command()
 }
 
 func (a *app) say(format string, args ...any) error {

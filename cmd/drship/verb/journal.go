@@ -10,16 +10,7 @@ import (
 )
 
 func (a *app) journal() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "journal",
-		GroupID: groupData,
-		Short:   "Look into the journal of a resource",
-		Example: "  drship journal export --file r0.trace r0",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(a.journalExport())
-	return cmd
+	return family("journal", groupData, "Look into the journal of a resource", "", "  drship journal export --file r0.trace r0", a.journalExport())
 }
 
 // journalExport records a trace. The file is the daemon's to write, so that its path has to be absolute when it arrives.

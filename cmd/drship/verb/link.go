@@ -7,13 +7,6 @@ import (
 
 // link is what tells of the links to peers, and measures them.
 func (a *app) link() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "link",
-		GroupID: groupLook,
-		Short:   "Show or measure the links to the peers",
-		Example: "  drship link status r0\n  drship link probe r0:bob",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
 	status := a.command(request{
 		verb:  "link-status",
 		short: "Show round trip, loss, connections, rates and bytes of the links",
@@ -30,6 +23,5 @@ func (a *app) link() *cobra.Command {
 		example: "  drship link probe r0",
 	})
 	probe.Use, probe.GroupID = "probe {all|RES|RES:PEER}...", ""
-	cmd.AddCommand(status, probe)
-	return cmd
+	return family("link", groupLook, "Show or measure the links to the peers", "", "  drship link status r0\n  drship link probe r0:bob", status, probe)
 }
