@@ -159,8 +159,14 @@ func (r *run) powerOff(ctx context.Context, n *pair.Node) error {
 	return errors.Join(n.Kill(), m.off())
 }
 
-// powerOn brings a node back with what its disk still has.
-func (r *run) powerOn(ctx context.Context, n *pair.Node) error {
+// powerOn brings a node back with what its disk still has; where the plan says so, it loses power once more on its way.
+func (r *run) powerOn(ctx context.Context, n *pair.Node, p plan) error {
+	if p.again {
+		p.again = false
+		if err := errors.Join(r.powerOn(ctx, n, p), pair.Pause(ctx, p.gap/4), r.powerOff(ctx, n)); err != nil {
+			return fmt.Errorf("power %s on, for a while: %w", n.Name, err)
+		}
+	}
 	if err := r.machines[n.Name].on(ctx, false); err != nil {
 		return fmt.Errorf("power %s on: %w", n.Name, err)
 	}

@@ -34,6 +34,7 @@ type plan struct {
 	fault fault
 	load  time.Duration // under load before the fault
 	gap   time.Duration // between two parts of a fault
+	again bool          // who comes back from a loss of power loses it once more while it recovers
 	wait  bool          // freeze: the daemon goes on later. powerPeer, catchUp: wait for UpToDate before the second part
 }
 
@@ -43,6 +44,7 @@ func draw(rng *rand.Rand, name string) plan {
 		fault: fault(rng.IntN(int(faultKinds))),
 		load:  time.Duration(1000+rng.IntN(2500)) * time.Millisecond,
 		gap:   time.Duration(rng.IntN(1500)) * time.Millisecond,
+		again: rng.IntN(4) == 0,
 		wait:  rng.IntN(2) == 0,
 	}
 	if i := slices.Index(faultNames[:], name); i >= 0 {
@@ -58,6 +60,9 @@ func (p plan) String() string {
 		variant = ", goes on later"
 	case (p.fault == powerPeer || p.fault == catchUp) && p.wait:
 		variant = ", UpToDate in between"
+	}
+	if p.again && p.fault >= powerPrimary {
+		variant += ", and again in recovery"
 	}
 	return fmt.Sprintf("%v after %v, gap %v%s", p.fault, p.load, p.gap, variant)
 }

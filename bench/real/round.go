@@ -173,9 +173,9 @@ func (r *run) strike(ctx context.Context, p plan, l *load) (aftermath, error) {
 	case full:
 		return r.strikeFull(ctx, p, l)
 	case powerPrimary:
-		return r.strikePower(ctx)
+		return r.strikePower(ctx, p)
 	case powerReturn:
-		return r.strikePowerReturn(ctx)
+		return r.strikePowerReturn(ctx, p)
 	case powerBoth:
 		return r.strikePowerBoth(ctx, p)
 	case powerPeer:
@@ -262,17 +262,17 @@ func (r *run) strikeFull(ctx context.Context, p plan, l *load) (aftermath, error
 	return r.strikeKill()
 }
 
-func (r *run) strikePower(ctx context.Context) (aftermath, error) {
+func (r *run) strikePower(ctx context.Context, p plan) (aftermath, error) {
 	old := r.primary
-	return aftermath{must: r.promised(ever), back: func(ctx context.Context) error { return r.powerOn(ctx, old) }}, r.powerOff(ctx, old)
+	return aftermath{must: r.promised(ever), back: func(ctx context.Context) error { return r.powerOn(ctx, old, p) }}, r.powerOff(ctx, old)
 }
 
 // strikePowerReturn: whatever the protocol, what was committed was flushed.
-func (r *run) strikePowerReturn(ctx context.Context) (aftermath, error) {
+func (r *run) strikePowerReturn(ctx context.Context, p plan) (aftermath, error) {
 	if err := r.powerOff(ctx, r.primary); err != nil {
 		return aftermath{}, err
 	}
-	return aftermath{must: ever, returns: true}, r.powerOn(ctx, r.primary)
+	return aftermath{must: ever, returns: true}, r.powerOn(ctx, r.primary, p)
 }
 
 // strikePowerBoth takes the power of both, one after the other; the replica alone comes back.
@@ -283,14 +283,14 @@ func (r *run) strikePowerBoth(ctx context.Context, p plan) (aftermath, error) {
 		first, second = second, first
 		must = r.staged(time.Now())
 	}
-	err := errors.Join(r.powerOff(ctx, first), pair.Pause(ctx, p.gap), r.powerOff(ctx, second), r.powerOn(ctx, r.secondary))
-	return aftermath{must: must, split: p.wait, back: func(ctx context.Context) error { return r.powerOn(ctx, old) }}, err
+	err := errors.Join(r.powerOff(ctx, first), pair.Pause(ctx, p.gap), r.powerOff(ctx, second), r.powerOn(ctx, r.secondary, p))
+	return aftermath{must: must, split: p.wait, back: func(ctx context.Context) error { return r.powerOn(ctx, old, p) }}, err
 }
 
 // strikePowerPeer takes the replica's power and gives it back; then the primary loses its own.
 func (r *run) strikePowerPeer(ctx context.Context, p plan) (aftermath, error) {
 	must := r.staged(time.Now())
-	if err := errors.Join(r.powerOff(ctx, r.secondary), pair.Pause(ctx, p.gap), r.powerOn(ctx, r.secondary)); err != nil {
+	if err := errors.Join(r.powerOff(ctx, r.secondary), pair.Pause(ctx, p.gap), r.powerOn(ctx, r.secondary, p)); err != nil {
 		return aftermath{}, err
 	}
 	r.trace("%s is back", r.secondary.Name)
@@ -299,7 +299,7 @@ func (r *run) strikePowerPeer(ctx context.Context, p plan) (aftermath, error) {
 	if err != nil {
 		return aftermath{}, err
 	}
-	a, err := r.strikePower(ctx)
+	a, err := r.strikePower(ctx, p)
 	a.must, a.force, a.split = must, !p.wait, !p.wait
 	return a, err
 }
