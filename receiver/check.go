@@ -22,6 +22,8 @@ type checker struct {
 	waiting  bool      // batches are dropped until one follows the mark: the peer was asked for it
 	dropped  block.Seq // while waiting: where the batch that was dropped last leads to
 	tries    int       // digest failures in a row at this mark
+
+	complaints complaints
 }
 
 func newChecker(r *Run) (*checker, error) {
@@ -184,7 +186,7 @@ func (c *checker) unchained(b *frame.Batch) {
 		return
 	}
 	c.t.stats.chainBreaks.Add(1)
-	c.t.log.Warn("a batch does not follow: asking again", "received", c.received, "prev", b.Prev, "last", b.Last)
+	c.complain("a batch does not follow: asking again", "received", c.received, "prev", b.Prev, "last", b.Last)
 	c.again(frame.ResendChain)
 }
 
@@ -195,7 +197,7 @@ func (c *checker) mismatch(b *frame.Batch, why error) error {
 	if c.tries++; c.tries >= maxTries {
 		return fmt.Errorf("%w: batch %v to %v, asked for %d times: %w", ErrProtocol, b.Prev, b.Last, c.tries, why)
 	}
-	c.t.log.Warn("a batch is not what its digests say: asking again", "prev", b.Prev, "last", b.Last, "try", c.tries, "error", why)
+	c.complain("a batch is not what its digests say: asking again", "prev", b.Prev, "last", b.Last, "try", c.tries, "error", why)
 	c.dropped = b.Last
 	reason := frame.ResendDigest
 	if errors.Is(why, reduce.ErrCache) {
@@ -227,7 +229,7 @@ func (c *checker) chunk(it *item, m *frame.Chunk) (bool, error) {
 	data, err := c.dec.Chunk(m, it.arena)
 	if err != nil {
 		c.t.stats.digestFailures.Add(1)
-		c.t.log.Warn("a chunk is not what its digest says: asking again", "volume", m.Volume, "offset", m.Off, "length", m.Len, "error", err)
+		c.complain("a chunk is not what its digest says: asking again", "volume", m.Volume, "offset", m.Off, "length", m.Len, "error", err)
 		return false, c.r.out.chunks(c.r.ctx, nil, []uint64{m.ID})
 	}
 	it.chunk = data

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -68,6 +69,8 @@ type Server struct {
 	// have, and for local clients.
 	strangers chan struct{}
 	crowd     *crowd
+
+	warned atomic.Int64 // when warnOfStranger logged last, in Unix nanoseconds
 }
 
 // NewServer makes a server; it holds no resources until it serves.
@@ -148,7 +151,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (s *Server) start(ctx context.Context, c net.Conn, conns *sync.WaitGroup) {
 	known, ok := s.admit(c)
 	if !ok {
-		s.cfg.Logger.Warn("NBD connection refused: too many", "client", clientOf(c), "max-connections", s.cfg.MaxConnections)
+		s.warnOfStranger(s.cfg.Logger, "NBD connection refused: too many", "client", clientOf(c), "max-connections", s.cfg.MaxConnections)
 		c.Close()
 		return
 	}
@@ -157,10 +160,26 @@ func (s *Server) start(ctx context.Context, c net.Conn, conns *sync.WaitGroup) {
 		defer known()
 		client := clientOf(c)
 		log := s.cfg.Logger.With("client", client.Addr, "pid", client.PID, "command", client.Command)
-		if err := s.serveConn(ctx, c, client, log, known); err != nil {
+		picked := false
+		err := s.serveConn(ctx, c, client, log, func() { picked = true; known() })
+		switch {
+		case err == nil:
+		case picked:
 			log.Warn("NBD connection ended", "err", err)
+		default:
+			s.warnOfStranger(log, "NBD connection ended", "err", err)
 		}
 	})
+}
+
+// warnOfStranger logs what somebody did who has not picked an export. He can make it happen as often as he likes, so it is said once a
+// second at most.
+func (s *Server) warnOfStranger(log *slog.Logger, text string, args ...any) {
+	now := time.Now().UnixNano()
+	last := s.warned.Load()
+	if now-last >= int64(time.Second) && s.warned.CompareAndSwap(last, now) {
+		log.Warn(text, args...)
+	}
 }
 
 // admit takes a token for a connection, if there is one. known is to be called when the client has picked an export, or is gone.

@@ -1,10 +1,14 @@
 package nbd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,4 +165,37 @@ func TestStrangersLeaveRoom(t *testing.T) {
 	if len(s.strangers) != 2 {
 		t.Errorf("%d strangers", len(s.strangers))
 	}
+}
+
+// TestStrangersDoNotFillTheLog: a crowd that is refused is one line.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		cfg := serving(newMemory(4096))
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		cfg.MaxConnections = 2
+		s := NewServer(cfg)
+		var conns sync.WaitGroup
+		crowd := func() {
+			for range 100 {
+				server, client := net.Pipe()
+				go func() { // garbage, or nobody who listens
+					_, _ = io.CopyN(io.Discard, client, 18)
+					_, _ = client.Write([]byte("garbage"))
+					_ = client.Close()
+				}()
+				s.start(t.Context(), server, &conns)
+			}
+			conns.Wait()
+		}
+		crowd()
+		if n := strings.Count(log.String(), "\n"); n != 1 {
+			t.Errorf("%d lines:\n%s", n, log.String())
+		}
+		time.Sleep(time.Second)
+		crowd()
+		if n := strings.Count(log.String(), "\n"); n != 2 {
+			t.Errorf("%d lines:\n%s", n, log.String())
+		}
+	})
 }
