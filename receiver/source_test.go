@@ -234,7 +234,7 @@ func (w *world) answer(m frame.Message) {
 		w.acked = now
 	case *frame.Offer:
 		w.enc.Offered(int64(m.Cache))
-		w.must(w.enc.SetGear(reduce.Gear{Codec: frame.CodecZstd, Level: 1, Reduce: true}))
+		w.must(w.enc.SetGear(reduce.Gear{Codec: frame.CodecZstd, Level: 1, Reduce: true, Dense: w.resends%2 == 0}))
 	case *frame.Resend:
 		w.resends++
 		w.enc.Forget()

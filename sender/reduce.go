@@ -34,8 +34,11 @@ var gears = [...]reduce.Gear{
 	ship.EffortFast:   {Codec: frame.CodecS2, Level: 1},
 	ship.EffortReduce: {Codec: frame.CodecZstd, Level: 1, Reduce: true},
 	ship.EffortMore:   {Codec: frame.CodecZstd, Level: 3, Reduce: true},
-	ship.EffortMost:   {Codec: frame.CodecZstd, Level: 7, Reduce: true},
+	ship.EffortMost:   {Codec: frame.CodecZstd, Level: 3, Reduce: true, Dense: true},
 }
+
+// denseLevel is the level from which on a configuration that names one asks for dense packing.
+const denseLevel = 7
 
 // EffortRange lets a stream choose its effort at run time, from Least to Most. Without it the Codec and Level of Reduce stand.
 type EffortRange struct{ Least, Most ship.Effort }
@@ -49,7 +52,8 @@ func (s *Stream) newEncoder() error {
 	s.encoder = enc
 	if s.cfg.Effort == nil {
 		o := s.cfg.Reduce
-		return enc.SetGear(reduce.Gear{Codec: o.Codec, Level: o.Level, Reduce: o.Codec == frame.CodecZstd})
+		zstd := o.Codec == frame.CodecZstd
+		return enc.SetGear(reduce.Gear{Codec: o.Codec, Level: o.Level, Reduce: zstd, Dense: zstd && o.Level >= denseLevel})
 	}
 	s.tuning.tuner.Limit(s.cfg.Effort.Least, s.cfg.Effort.Most)
 	return s.shift(s.tuning.tuner.Effort())

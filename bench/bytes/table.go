@@ -20,9 +20,13 @@ func ways() []way {
 	all := reduce.Options{Codec: frame.CodecZstd, Fold: true, Delta: true, Dedupe: true}
 	plain := reduce.Options{Codec: frame.CodecZstd, Fold: true}
 	gear := func(level int) reduce.Gear { return reduce.Gear{Codec: frame.CodecZstd, Level: level, Reduce: true} }
+	dense := gear(3)
+	dense.Dense = true
 	return []way{
-		{"the line keeps up", false, all, gear(3)},
-		{"the line is behind", true, all, gear(3)},
+		{"keeps up, most", false, all, dense},
+		{"is behind, most", true, all, dense},
+		{"keeps up, more", false, all, gear(3)},
+		{"keeps up, reduce", false, all, gear(1)},
 		{"keeps up, fold and zstd", false, plain, reduce.Gear{Codec: frame.CodecZstd, Level: 3}},
 	}
 }

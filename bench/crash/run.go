@@ -45,6 +45,9 @@ func newRun(s settings, dir string, seed uint64) (*run, error) {
 	if seed%2 == 1 { // differences and references, which a line as near as this one would not get by itself
 		wan = []string{"compression zstd"}
 	}
+	if seed%4 == 3 { // packed densely
+		wan = append(wan, "level 9")
+	}
 	p, err := pair.New(pair.Options{
 		Binary: s.binary, Dir: dir, Sizes: sizes, Protocol: r.proto,
 		Net: pair.QuickTiming(), WAN: wan,

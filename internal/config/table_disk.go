@@ -84,7 +84,7 @@ func wanOptions() []Option {
 		enum("wan", "compression", "auto", "drship", "zstd", "s2", "off", "auto").to(func(v *sections) any { return &v.WAN.Compression }).
 			does("how batches are compressed; raw where it does not pay; auto: by what is scarcer, line or processor; delta and dedupe work with auto and zstd"),
 		number("wan", "level", "0", 0, 22, '1', "", "drship").to(func(v *sections) any { return &v.WAN.Level }).
-			does("level of zstd; 0: chosen at run time"),
+			does("level of zstd; from 7 on, batches that travel as differences are packed densely; 0: chosen at run time"),
 		yesNoOption("wan", "fold", "yes", "drship").to(func(v *sections) any { return &v.WAN.Fold }).
 			does("inside a batch the last write to a byte wins"),
 		yesNoOption("wan", "delta", "yes", "drship").to(func(v *sections) any { return &v.WAN.Delta }).

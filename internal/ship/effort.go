@@ -11,7 +11,7 @@ const (
 	EffortFast                 // S2
 	EffortReduce               // differences, references, zstd at its fastest
 	EffortMore                 // the same, zstd at its default
-	EffortMost                 // the same, zstd at a better level
+	EffortMost                 // the same, packed densely: about half the bytes of a database, for a third more processor
 )
 
 var effortNames = [...]string{"raw", "fast", "reduce", "more", "most"}
@@ -101,7 +101,7 @@ func (t *Tuner) Next(l Load) Effort {
 		step = -1
 	case waited >= scarceLine && busy < roomCPU && (!wide || t.at < EffortFast):
 		step = 1
-	case far && t.at < EffortMore && busy < sparedCPU:
+	case far && busy < sparedCPU:
 		step = 1
 	case !far && waited < freeLine && (t.at > EffortFast || busy >= nearCPU):
 		step = -1

@@ -109,14 +109,14 @@ func (e *Encoder) payload(dst []byte, b *frame.Batch, recs []block.Record, data 
 		packed = int(b.RawLen)
 		if reduced {
 			dst = e.red.fill(dst, e, b, e.raw)
-			if reduced = max(len(dst)-at, len(e.red.body)) <= len(e.raw)+frame.ReducedSlack; !reduced {
+			if reduced = max(len(dst)-at, e.red.made) <= len(e.raw)+frame.ReducedSlack; !reduced {
 				dst = dst[:at] // many tiny records; the receiver does not see what the cache here has seen
 				e.red.begins = true
 			}
 		}
 		if reduced {
 			b.Codec = frame.CodecReduced
-			packed = len(e.red.body)
+			packed = e.red.made
 			e.stats.BytesDelta, e.stats.BytesReferred = e.red.stats.delta, e.red.stats.reference
 		} else if dst, b.Codec = e.pack.pack(dst, e.raw); b.Codec != e.gear.Codec {
 			e.stats.Incompressed++

@@ -14,6 +14,7 @@ type Gear struct {
 	Codec  frame.Codec // of a payload that is not reduced
 	Level  int         // as in Options
 	Reduce bool        // differences and references, where the receiver takes them; packed with zstd
+	Dense  bool        // the same, packed densely: fewer bytes, more processor
 }
 
 // SetGear changes how the next batches are packed.

@@ -51,7 +51,10 @@ type Blocks interface {
 	ReadBlocks(volume uint16, blk uint64, p []byte) error
 }
 
-var errOps = errors.New("operations end early")
+var (
+	errOps       = errors.New("operations end early")
+	errNotCached = errors.New("a difference to a block that is not in the cache")
+)
 
 // expander carries out operations.
 type expander struct {
@@ -59,7 +62,8 @@ type expander struct {
 	disks Blocks // nil: there are none to refer to
 
 	ops, lits []byte
-	slot      int32 // used last
+	dense     *denseDecoder // where not nil, what gives the literal bytes
+	slot      int32         // used last
 	base      [block.Size]byte
 	literals  uint64 // cells still to come of a run of literal ones
 }
@@ -104,6 +108,9 @@ func (x *expander) cell(c *cell, rest []byte) (more int, err error) {
 	case opDisk:
 		return x.disk(c, count, rest)
 	}
+	if x.dense != nil && head&opMask == opPatch {
+		return 0, x.shown(c, count)
+	}
 	switch head {
 	case opFree:
 		return 0, x.tokens(c, nil)
@@ -121,9 +128,45 @@ func (x *expander) cell(c *cell, rest []byte) (more int, err error) {
 	}
 	own := x.cache.find(c.key)
 	if own < 0 {
-		return 0, errors.New("a difference to a block that is not in the cache")
+		return 0, errNotCached
 	}
 	return 0, x.tokens(c, x.cache.content(own))
+}
+
+// shown fills a cell that is packed densely, behind the blocks that the head names.
+func (x *expander) shown(c *cell, count uint64) error {
+	if count>>1 > maxShown {
+		return fmt.Errorf("%d blocks shown", count>>1)
+	}
+	for range count >> 1 {
+		if err := x.nextSlot(); err != nil {
+			return err
+		}
+		x.dense.show(x.cache.content(x.slot), false)
+		x.cache.touch(x.slot)
+	}
+	if count&1 != 0 {
+		own := x.cache.find(c.key)
+		if own < 0 {
+			return errNotCached
+		}
+		x.dense.show(x.cache.content(own)[c.at:c.at+len(c.data)], true)
+	}
+	return x.dense.read(c.data)
+}
+
+// nextSlot reads which slot is used.
+func (x *expander) nextSlot() error {
+	step, err := x.signed()
+	if err != nil {
+		return err
+	}
+	slot := int64(x.slot) + step
+	if slot < 0 || slot >= int64(x.cache.slots()) {
+		return fmt.Errorf("slot %d of %d", slot, x.cache.slots())
+	}
+	x.slot = int32(slot)
+	return nil
 }
 
 func (x *expander) tokens(c *cell, base []byte) error {
@@ -156,15 +199,9 @@ func (x *expander) copy(to []byte, kind uint64, place int, base []byte) error {
 	from := base
 	var err error
 	if kind == tokSlot {
-		step, err := x.signed()
-		if err != nil {
+		if err := x.nextSlot(); err != nil {
 			return err
 		}
-		slot := int64(x.slot) + step
-		if slot < 0 || slot >= int64(x.cache.slots()) {
-			return fmt.Errorf("slot %d of %d", slot, x.cache.slots())
-		}
-		x.slot = int32(slot)
 		from = x.cache.content(x.slot)
 	}
 	if kind != tokBase {
@@ -218,6 +255,9 @@ func (x *expander) read(volume uint16, blk uint64, to []byte) error {
 }
 
 func (x *expander) literal(to []byte) error {
+	if x.dense != nil {
+		return x.dense.read(to)
+	}
 	if len(to) > len(x.lits) {
 		return fmt.Errorf("%d literal bytes, %d are left", len(to), len(x.lits))
 	}
@@ -248,6 +288,9 @@ func (x *expander) signed() (int64, error) {
 func (x *expander) end() error {
 	if len(x.ops) > 0 || len(x.lits) > 0 || x.literals > 0 {
 		return fmt.Errorf("%d bytes of operations, %d literal ones and %d cells too many", len(x.ops), len(x.lits), x.literals)
+	}
+	if x.dense != nil {
+		return x.dense.end()
 	}
 	return nil
 }

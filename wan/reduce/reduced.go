@@ -31,9 +31,10 @@ import (
 // Where flagPacked is set the body is a piece of a zstd frame that goes on from batch to batch, so that each may refer to the ones
 // before; with flagBegins a new frame begins.
 const (
-	reducedVersion = 1
+	reducedVersion = 2
 	flagPacked     = 1 << 0
 	flagBegins     = 1 << 1
+	flagDense      = 1 << 2
 
 	reducedDigest = 16
 	minReduced    = 2 + 2 + reducedDigest + 1
@@ -62,6 +63,7 @@ type reducing struct {
 	begins     bool // the next batch begins a generation
 	hash       *blake3.Hasher
 	body       []byte
+	made       int // bytes before packing
 	stream     streamPacker
 }
 
@@ -70,11 +72,22 @@ func (r *reducing) fill(dst []byte, e *Encoder, b *frame.Batch, plain []byte) []
 	if r.begins {
 		r.reset()
 		r.stream.end()
+		r.state.ready = false
 		r.begins, r.index = false, 0
 		r.generation++
 	}
+	r.dense = nil
+	var flags byte
+	if e.gear.Dense && r.state.promising(plain) {
+		r.dense, flags = &r.state, flagDense
+		if r.dense.begin(r.slots) {
+			flags |= flagBegins
+		}
+	}
+	literal := r.stats.literal
 	r.reduce(e, b, plain)
 	r.makeBody(e)
+	r.made = len(r.body)
 
 	flagsAt := len(dst) + 1
 	dst = append(dst, reducedVersion, 0)
@@ -86,8 +99,14 @@ func (r *reducing) fill(dst []byte, e *Encoder, b *frame.Batch, plain []byte) []
 	r.index++
 	dst = reducedSum(dst, r.hash, e.table[:digestedHead], plain)
 	dst = binary.AppendUvarint(dst, uint64(len(r.body)))
-	var flags byte
-	dst, flags = r.stream.pack(dst, r.body)
+	if r.dense != nil {
+		at := len(dst)
+		dst = r.dense.end(dst, r.body)
+		r.made += int(r.stats.literal - literal)
+		r.dense.skipped, r.dense.hopeless = 0, !pays(len(dst)-at, len(r.body)+r.dense.data.added)
+	} else {
+		dst, flags = r.stream.pack(dst, r.body)
+	}
 	dst[flagsAt] = flags
 	return dst
 }
@@ -157,6 +176,7 @@ type restoring struct {
 	body       []byte
 	sum        []byte
 	stream     streamUnpacker
+	dense      denseRestorer
 }
 
 // Accept makes the decoder take reduced batches with a cache of up to that many bytes, and references that disks resolves (nil:
@@ -227,12 +247,17 @@ func (r *restoring) unpack(b *frame.Batch, raw []byte) ([]byte, error) {
 	if length > uint64(len(raw))+frame.ReducedSlack {
 		return nil, fmt.Errorf("%w: %d bytes of operations for %d", ErrMalformed, length, len(raw))
 	}
-	if r.body, err = r.stream.unpack(r.body, rest, flags, int(length)); err != nil {
+	if flags&flagDense != 0 {
+		r.body, err = r.dense.begin(r.body, rest, flags, int(length))
+	} else {
+		r.body, err = r.stream.unpack(r.body, rest, flags, int(length))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: unpack: %w", ErrDigest, err)
 	}
 	alg := digest.Alg(b.Digest)
 	head := appendDigestedHead(nil, b)
-	if err := r.rebuild(raw, alg, head, b.Records); err != nil {
+	if err := r.rebuild(raw, alg, head, b.Records, flags&flagDense != 0); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCache, err)
 	}
 	var sum [32]byte
@@ -245,7 +270,7 @@ func (r *restoring) unpack(b *frame.Batch, raw []byte) ([]byte, error) {
 
 // begin reads the front of a payload and holds it against what came before.
 func (r *restoring) begin(p []byte) (rest []byte, flags byte, length uint64, err error) {
-	if len(p) < minReduced || p[0] != reducedVersion || p[1]&^(flagPacked|flagBegins) != 0 {
+	if len(p) < minReduced || p[0] != reducedVersion || p[1]&^(flagPacked|flagBegins|flagDense) != 0 {
 		return nil, 0, 0, fmt.Errorf("%w: a reduced payload of %d bytes", ErrMalformed, len(p))
 	}
 	flags, rest = p[1], p[2:]
@@ -290,10 +315,11 @@ func (r *restoring) clear(slots int) {
 		r.cache = newCache(slots)
 	}
 	r.stream.end()
+	r.dense.ready = false
 }
 
 // rebuild fills raw with what the body says.
-func (r *restoring) rebuild(raw []byte, alg digest.Alg, head []byte, records uint32) error {
+func (r *restoring) rebuild(raw []byte, alg digest.Alg, head []byte, records uint32, dense bool) error {
 	rest := r.body
 	var sizes [2]uint64
 	for i := range sizes {
@@ -308,6 +334,9 @@ func (r *restoring) rebuild(raw []byte, alg digest.Alg, head []byte, records uin
 	}
 	table, rest := rest[:sizes[0]], rest[sizes[0]:]
 	x := expander{cache: r.cache, disks: r.disks, ops: rest[:sizes[1]], lits: rest[sizes[1]:]}
+	if dense {
+		x.dense = &r.dense.data
+	}
 	size := alg.Size()
 	writes, data, err := survey(table, records)
 	tableLen := len(table) + writes*size

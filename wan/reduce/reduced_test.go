@@ -71,6 +71,12 @@ func (l *link) gear(level int) {
 	}
 }
 
+func (l *link) dense() {
+	if err := l.enc.SetGear(Gear{Codec: frame.CodecZstd, Level: 1, Reduce: true, Dense: true}); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 func (l *link) encode(recs ...block.Record) *frame.Batch {
 	l.t.Helper()
 	for i := range recs {
@@ -284,6 +290,8 @@ func TestReducedRandomly(t *testing.T) {
 			switch rng.IntN(12) {
 			case 0:
 				l.gear(1 + rng.IntN(9))
+			case 5, 6:
+				l.dense()
 			case 1:
 				l.enc.Forget()
 			case 2: // for a while nothing is reduced
@@ -333,7 +341,15 @@ func (l *link) randomRecord(rng *rand.Rand, size int) block.Record {
 
 // Data that does not shrink costs little: neither in bytes nor in attempts.
 func TestNoiseCostsLittle(t *testing.T) {
+	t.Run("more", func(t *testing.T) { noiseCostsLittle(t, (*link).gear3) })
+	t.Run("most", func(t *testing.T) { noiseCostsLittle(t, (*link).dense) })
+}
+
+func (l *link) gear3() { l.gear(3) }
+
+func noiseCostsLittle(t *testing.T, gear func(*link)) {
 	l := newLink(t, 8<<20, digest.CRC32C)
+	gear(l)
 	rng := rand.New(rand.NewPCG(8, 8))
 	total := 0
 	for off := 0; off < 8<<20; off += 256 << 10 {
@@ -427,6 +443,9 @@ func FuzzPlain(f *testing.F) {
 	l.prev = seeds[0].Last
 	page[50]++
 	l.enc.Applied(l.prev.Num)
+	seeds = append(seeds, l.encode(at(0, page), at(16384, page[:4096]), at(30000, page[:999])))
+	l.dense()
+	l.enc.Forget()
 	seeds = append(seeds, l.encode(at(0, page), at(16384, page[:4096]), at(30000, page[:999])))
 	for _, b := range seeds {
 		f.Add(b.Records, b.RawLen, b.Payload)

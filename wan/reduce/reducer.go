@@ -9,7 +9,9 @@ type reducer struct {
 	cache *cache
 	match *matcher // nil where there are no differences
 	disk  *places
-	mute  int // batches for which no reference to a disk is made
+	state denseState
+	dense *denseState // state where the batch at work is packed densely, else nil
+	mute  int         // batches for which no reference to a disk is made
 
 	dedupe bool // whole blocks may be references
 
@@ -90,7 +92,9 @@ func (r *reducer) cell(c *cell, num, applied uint64) {
 	}
 	r.endRun()
 	own := r.cache.find(c.key)
-	if r.match != nil && r.match.find(c, own, r.onDisk(c, own, applied)) {
+	if r.dense != nil {
+		r.denseCell(c, own, r.onDisk(c, own, applied))
+	} else if r.match != nil && r.match.find(c, own, r.onDisk(c, own, applied)) {
 		r.patch(c)
 	} else {
 		r.literals++
@@ -101,6 +105,7 @@ func (r *reducer) cell(c *cell, num, applied uint64) {
 	if slot >= 0 && r.match != nil {
 		r.match.note(slot, c)
 	}
+	r.placed(slot, c, true)
 	if c.whole() {
 		r.disk.wrote(c.key, sum, num, c.data)
 	} else {
@@ -148,7 +153,7 @@ func (r *reducer) reference(c *cell, sum, applied uint64) bool {
 	}
 	r.run.cells++
 	r.stats.reference += uint64(len(c.data))
-	r.cache.put(c.key, c.at, c.data)
+	r.placed(r.cache.put(c.key, c.at, c.data), c, false)
 	return true
 }
 

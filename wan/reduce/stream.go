@@ -22,8 +22,7 @@ type streamPacker struct {
 
 	hopeless bool // the last body did not shrink
 	skipped  int
-	sample   []byte
-	trial    []byte
+	sampler  sampler
 }
 
 // Write implements io.Writer for the encoder.
@@ -37,7 +36,7 @@ func (p *streamPacker) end() { p.running = false }
 
 // pack appends body to dst, packed unless that would not pay, and returns the flags that say so.
 func (p *streamPacker) pack(dst, body []byte) ([]byte, byte) {
-	if p.hopeless && len(body) >= minSampled && p.skipped < maxSkipped && !p.promising(body) {
+	if p.hopeless && len(body) >= minSampled && p.skipped < maxSkipped && !p.sampler.promising(body) {
 		p.skipped++
 		return append(dst, body...), 0
 	}
@@ -67,13 +66,16 @@ func (p *streamPacker) pack(dst, body []byte) ([]byte, byte) {
 	return dst, flags
 }
 
-// promising reports whether pieces of body, spread over it, would shrink.
-func (p *streamPacker) promising(body []byte) bool {
-	p.sample = spread(p.sample[:0], body)
-	if n := s2.MaxEncodedLen(len(p.sample)); cap(p.trial) < n {
-		p.trial = make([]byte, n)
+// sampler looks at pieces of what is to be packed.
+type sampler struct{ sample, trial []byte }
+
+// promising reports whether pieces of data, which is long enough for them, would shrink.
+func (s *sampler) promising(data []byte) bool {
+	s.sample = spread(s.sample[:0], data)
+	if n := s2.MaxEncodedLen(len(s.sample)); cap(s.trial) < n {
+		s.trial = make([]byte, n)
 	}
-	return pays(len(s2.Encode(p.trial[:cap(p.trial)], p.sample)), len(p.sample))
+	return pays(len(s2.Encode(s.trial[:cap(s.trial)], s.sample)), len(s.sample))
 }
 
 // streamUnpacker is the other side of streamPacker.
