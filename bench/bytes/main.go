@@ -26,6 +26,7 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "", "folder for traces, kept; a temporary one if empty")
 	flag.StringVar(&record, "record", "pgbench,packages,tree,random", "workloads to record and measure where DIR has no trace of them; empty: measure the traces named as arguments")
 	flag.BoolVar(&b.best, "best", false, "pack traces well, for keeping")
+	flag.StringVar(&b.only, "ways", "", "of the rows, those whose name contains this; empty: all")
 	flag.IntVar(&b.scale, "scale", 50, "of pgbench")
 	flag.DurationVar(&b.time, "time", 5*time.Minute, "of pgbench")
 	flag.Parse()
@@ -41,6 +42,7 @@ func main() {
 // bench is one run.
 type bench struct {
 	binary, dir string
+	only        string
 	best        bool
 	scale       int
 	time        time.Duration

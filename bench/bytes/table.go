@@ -54,6 +54,9 @@ func (b *bench) measureOne(ctx context.Context, path string) error {
 		p.raw/1e6, p.wire/1e6, float64(p.raw)/float64(p.wire))
 	fmt.Printf("%-24s %10s %10s %10s %10s %8s %8s %9s %8s\n", "", "written", "folded", "reduced", "wire", "to raw", "to zstd", "MB/s CPU", "batches")
 	for _, w := range ways() {
+		if !strings.Contains(w.name, b.only) {
+			continue
+		}
 		r, err := newReplay(w, b.dir)
 		if err != nil {
 			return err

@@ -14,7 +14,7 @@ const (
 	fewVotes   = 3  // anchors that a block must have in common with a cell to be shown
 	maxVoted   = 16 // blocks counted for one cell
 	shownAgain = denseWindow / 4 * 3
-	maxGather  = 12 << 20 // bytes of one batch and of what it was shown: behind that, nothing more is shown
+	maxGather  = 6 << 20 // bytes of one batch and of what it was shown: behind that, nothing more is shown
 )
 
 // voted is a block of the cache that has anchors in common with a cell.
