@@ -49,6 +49,9 @@ func TestKeptTrace(t *testing.T) {
 		if got.wire*8 > p.raw {
 			t.Errorf("%s: %d bytes of %d: less than 8×", w.name, got.wire, p.raw)
 		}
+		if w.gear.Dense && got.wire*2 > p.wire {
+			t.Errorf("%s: %d bytes, zstd over pieces of 1 MiB takes %d", w.name, got.wire, p.wire)
+		}
 		if w.gear.Reduce && got.wire*4 > p.wire*5 {
 			t.Errorf("%s: %d bytes, zstd over pieces of 1 MiB takes %d", w.name, got.wire, p.wire)
 		}
