@@ -86,7 +86,7 @@ func TestHugeVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	alice, bob := p.Node("alice"), p.Node("bob")
-	if _, err := alice.Verb(ctx, "new-current-uuid", "--clear-bitmap", pair.Resource); err != nil {
+	if err := p.DeclareEqual(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Sync(ctx); err != nil {

@@ -71,7 +71,7 @@ func (b *bench) compareDisks(ctx context.Context, dir, alg string) (m comparison
 	if err := p.Create(ctx); err != nil {
 		return m, err
 	}
-	if _, err := alice.Verb(ctx, "new-current-uuid", "--clear-bitmap", pair.Resource); err != nil {
+	if err := p.DeclareEqual(ctx); err != nil {
 		return m, err
 	}
 	if err := errors.Join(alice.Promote(ctx), p.WaitUpToDate(ctx)); err != nil {

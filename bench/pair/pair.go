@@ -185,6 +185,15 @@ func (p *Pair) Create(ctx context.Context) error {
 	return nil
 }
 
+// DeclareEqual has a pair that was just created take its disks for equal.
+func (p *Pair) DeclareEqual(ctx context.Context) error {
+	if _, err := p.Nodes[0].Verb(ctx, "wait-connect", Resource); err != nil {
+		return err
+	}
+	_, err := p.Nodes[0].Verb(ctx, "new-current-uuid", "--clear-bitmap", Resource)
+	return err
+}
+
 // Sync makes the first node Primary, forced, and waits until all nodes are UpToDate.
 func (p *Pair) Sync(ctx context.Context) error {
 	if _, err := p.Nodes[0].Verb(ctx, "primary", "--force", Resource); err != nil {

@@ -40,7 +40,9 @@ func TestResyncGoesOn(t *testing.T) {
 			if err := p.Create(ctx); err != nil {
 				t.Fatal(err)
 			}
-			do(ctx, t, alice, "new-current-uuid", "--clear-bitmap")
+			if err := p.DeclareEqual(ctx); err != nil {
+				t.Fatal(err)
+			}
 			if err := alice.Promote(ctx); err != nil {
 				t.Fatal(err)
 			}
