@@ -73,6 +73,18 @@ func (m *Bitmap) ClearExcept(keep *Bitmap) {
 	}
 }
 
+// SetFrom sets every bit that is set in from.
+func (m *Bitmap) SetFrom(from *Bitmap) {
+	for at := uint64(0); ; {
+		first, n, ok := from.Next(at, PageBlocks)
+		if !ok {
+			return
+		}
+		m.Set(block.Range{Off: int64(first) * block.Size, Len: int64(n) * block.Size})
+		at = first + n
+	}
+}
+
 func (m *Bitmap) blockCount() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()

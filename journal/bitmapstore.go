@@ -57,6 +57,14 @@ func (s *Store) Bitmap(peer string, volume uint16, size int64) (*Bitmap, error) 
 	return m, nil
 }
 
+// missingName stands for a peer's name: no host is called so.
+const missingName = "\x00missing"
+
+// Missing returns the blocks of a volume of size bytes that its disk here lacks; as Bitmap does, in all else.
+func (s *Store) Missing(volume uint16, size int64) (*Bitmap, error) {
+	return s.Bitmap(missingName, volume, size)
+}
+
 // load reads the bitmap as it was stored, with the size it had then.
 func (m *Bitmap) load(size int64) error {
 	m.size, m.storedSize, m.storedFull = size, -1, roaring.New()

@@ -104,7 +104,7 @@ func (c *checker) settle(it *item) error {
 		return ErrStopped
 	}
 	c.received, c.waiting, c.tries = start.From, false, 0
-	if start.Mode == frame.ModeAhead || reduce.SlotsFor(c.t.cache) == 0 {
+	if start.Mode == frame.ModeAhead || reduce.SlotsFor(c.t.cache) == 0 || c.t.whole != nil && !c.t.whole() {
 		return nil
 	}
 	return c.r.out.reply(c.r.ctx, &frame.Offer{Cache: uint64(c.t.cache)})

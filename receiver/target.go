@@ -99,6 +99,10 @@ type Config struct {
 	// CacheBytes is the memory for recent blocks that the source may build on: 0 takes batches only that stand alone.
 	CacheBytes int64
 
+	// Whole, where set, is asked as a stream starts whether every disk has all of its blocks: only then may the source build on what is
+	// on them.
+	Whole func() bool
+
 	// StagedOnly says that no write of a peer waits for what is received and not staged yet (protocol B): the peer then
 	// hears of both together, which spares it a message and a turn.
 	StagedOnly bool
@@ -179,6 +183,7 @@ type Target struct {
 	started  func(context.Context, *frame.StreamStart) error
 	sound    func() bool
 	empty    func(uint16) bool
+	whole    func() bool
 	later    bool // what is received is acknowledged with what is staged
 	resynced func([]VolumeRange)
 	told     func(context.Context, *frame.Peers) error
@@ -205,7 +210,7 @@ func New(c Config) (*Target, error) {
 func newTarget(c Config, staging stagingStore, history historyStore) (*Target, error) {
 	t := &Target{
 		staging: staging, history: history, hooks: c.Hooks, log: c.Logger,
-		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, empty: c.Worthless, later: c.StagedOnly, resynced: c.Resynced,
+		queue: c.MaxQueueBytes, digest: c.Digest, started: c.StreamStarted, sound: c.Consistent, empty: c.Worthless, whole: c.Whole, later: c.StagedOnly, resynced: c.Resynced,
 		told: c.Told, cache: c.CacheBytes, others: newOthers(c.Store, c.Others),
 	}
 	if t.queue <= 0 {

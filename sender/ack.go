@@ -9,8 +9,9 @@ import (
 
 // ackWaiter is one write that waits for a peer.
 type ackWaiter struct {
-	seq  block.Seq
-	done chan struct{} // one token
+	seq   block.Seq
+	proto byte          // 0: that of the stream
+	done  chan struct{} // one token
 }
 
 // ackHeap holds the waiting writes of a peer, oldest first. Bounded by the requests in flight.
@@ -64,21 +65,22 @@ func (g *Group) awaitPeers(ctx context.Context, seq block.Seq) error {
 		if proto := p.protocol.Load(); proto == 'A' || proto == 0 {
 			continue
 		}
-		if err := p.await(ctx, seq); err != nil {
+		if err := p.await(ctx, seq, 0); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *Peer) await(ctx context.Context, seq block.Seq) error {
+// await waits for one peer, by a protocol of its own where one is given.
+func (p *Peer) await(ctx context.Context, seq block.Seq, proto byte) error {
 	p.mu.Lock()
-	if p.stream == nil || !p.needsAckLocked(seq) {
+	if p.stream == nil || !p.needsAckLocked(seq, proto) {
 		p.mu.Unlock()
 		return nil
 	}
 	done := p.group.ackChan()
-	heap.Push(&p.waiters, ackWaiter{seq, done})
+	heap.Push(&p.waiters, ackWaiter{seq, proto, done})
 	p.mu.Unlock()
 	c := &p.group.counters
 	c.PeerWaits.Add(1)
@@ -93,8 +95,12 @@ func (p *Peer) await(ctx context.Context, seq block.Seq) error {
 }
 
 // needsAckLocked reports whether a write at seq still has to wait for this peer. Called with mu held.
-func (p *Peer) needsAckLocked(seq block.Seq) bool {
-	switch p.protocol.Load() {
+func (p *Peer) needsAckLocked(seq block.Seq, proto byte) bool {
+	actual := p.protocol.Load()
+	if actual != 0 && proto != 0 {
+		actual = uint32(proto)
+	}
+	switch actual {
 	case 'B':
 		return p.marks.Received.Less(seq)
 	case 'C':
@@ -106,7 +112,7 @@ func (p *Peer) needsAckLocked(seq block.Seq) bool {
 // releaseLocked lets go on whoever no longer has to wait; all of them when the peer is gone. Called with mu held.
 func (p *Peer) releaseLocked() {
 	for len(p.waiters) > 0 {
-		if p.stream != nil && p.needsAckLocked(p.waiters[0].seq) {
+		if p.stream != nil && p.needsAckLocked(p.waiters[0].seq, p.waiters[0].proto) {
 			return
 		}
 		w := heap.Pop(&p.waiters).(ackWaiter)

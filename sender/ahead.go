@@ -149,5 +149,9 @@ func (p *Peer) track(position block.Seq) (from block.Seq, covered bool) {
 	if g.log.Covers(position) {
 		return position, true
 	}
+	if position.Epoch == g.last.Epoch && g.last.Less(position) && g.partial() {
+		// A crash lost the end of the journal. The peer has it, and all before; what the disk here lacks would go back there with older records.
+		return g.last, false
+	}
 	return g.log.Start(), false
 }

@@ -51,12 +51,19 @@ type Config struct {
 	OnFull     FullPolicy
 	Hooks      Hooks
 	Logger     *slog.Logger
+
+	// Elsewhere, where set, reads what the disk here does not give from a peer that has everything up to at; never from the one that is
+	// named. With wait it goes on until there is such a peer, or until the owner does not want requests to wait.
+	Elsewhere func(ctx context.Context, read Elsewhere) error
+	// NoData, where set, is asked when no peer has what the disk here does not take: it returns nil when it is worth another try.
+	NoData func(ctx context.Context) error
 }
 
 // VolumeDisk is one volume and its backing disk.
 type VolumeDisk struct {
-	Number uint16
-	Disk   disk.Disk
+	Number  uint16
+	Disk    disk.Disk
+	Partial *disk.Partial // below Disk, where the volume can go on without it
 }
 
 // Group is the write order of a resource, over all its volumes.
@@ -68,6 +75,8 @@ type Group struct {
 	limit    int64
 	hooks    Hooks
 	logger   *slog.Logger
+	other    func(ctx context.Context, read Elsewhere) error
+	noData   func(ctx context.Context) error
 	volumes  []*Volume
 	peers    []*Peer
 	gate     gate
@@ -97,13 +106,13 @@ type Group struct {
 // New opens the sender's half over a store. It takes no write before Open is called.
 func New(c Config) (*Group, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	g := &Group{log: c.Store.Log(), store: c.Store, onFull: c.OnFull, limit: c.MaxJournal, hooks: c.Hooks, logger: c.Logger, ctx: ctx, stop: stop}
+	g := &Group{log: c.Store.Log(), store: c.Store, onFull: c.OnFull, limit: c.MaxJournal, hooks: c.Hooks, logger: c.Logger, other: c.Elsewhere, noData: c.NoData, ctx: ctx, stop: stop}
 	g.last = g.log.End()
 	g.start = g.last
 	found := g.last
 	g.found.Store(&found)
 	for i, d := range c.Disks {
-		g.volumes = append(g.volumes, &Volume{group: g, index: i, number: d.Number, disk: d.Disk})
+		g.volumes = append(g.volumes, &Volume{group: g, index: i, number: d.Number, disk: d.Disk, partial: d.Partial, bad: journal.NewScratch()})
 	}
 	for _, name := range c.Peers {
 		p, err := newPeer(g, name)
@@ -286,8 +295,7 @@ func (g *Group) Settle() error {
 // beforeCold makes durable what a cold extent promises: nothing in it is only in memory.
 func (g *Group) beforeCold() error {
 	for _, v := range g.volumes {
-		if err := v.disk.Sync(); err != nil {
-			g.hooks.DiskFailed(v.number, err)
+		if err := v.sync(); err != nil {
 			return fmt.Errorf("sync volume %d: %w", v.number, err)
 		}
 	}
@@ -315,7 +323,7 @@ func (g *Group) submit(v *Volume, o *op) (block.Seq, error) {
 	g.order.Lock()
 	defer g.order.Unlock()
 	if g.journaling > 0 && g.log.Room() < o.journalBytes() {
-		if g.onFull == Block {
+		if g.onFull == Block || g.partial() { // a record may be all that there is of what a disk did not take
 			return block.Seq{}, errRoom
 		}
 		g.fallBehindLocked()

@@ -42,7 +42,8 @@ type Peer struct {
 	waiters    ackHeap
 	congestion ship.Congestion
 
-	forgotten atomic.Bool // nothing is kept for it any more
+	keeps     []atomic.Bool // by volume: it has a good disk of its own
+	forgotten atomic.Bool   // nothing is kept for it any more
 
 	protocol atomic.Uint32 // of the stream that runs: 'A', 'B', 'C'; 0 if none. Read on the write path
 	kick     chan struct{}
@@ -52,7 +53,7 @@ type Peer struct {
 }
 
 func newPeer(g *Group, name string) (*Peer, error) {
-	p := &Peer{name: name, group: g, kick: make(chan struct{}, 1)}
+	p := &Peer{name: name, group: g, kick: make(chan struct{}, 1), keeps: make([]atomic.Bool, len(g.volumes))}
 	for _, v := range g.volumes {
 		b, err := g.store.Bitmap(name, v.number, v.disk.Size())
 		if err != nil {

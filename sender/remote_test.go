@@ -67,7 +67,7 @@ func newServed(t *testing.T) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.group, err = New(Config{Store: store, Disks: []VolumeDisk{{0, disk.Faulty(s.mem, &s.plan)}}, Peers: []string{"alice"}, ALExtents: 67,
+	s.group, err = New(Config{Store: store, Disks: []VolumeDisk{{Number: 0, Disk: disk.Faulty(s.mem, &s.plan)}}, Peers: []string{"alice"}, ALExtents: 67,
 		MaxJournal: 64 << 20, Hooks: fullHooks{make(chan string, 8)}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -58,6 +58,7 @@ type run struct {
 	first  uint64 // block
 	n      int    // blocks
 	query  bool   // digests only
+	lacks  bool   // the disk here lacks it
 	hole   bool   // not allocated here, as far as is known before the range is locked
 
 	asked *question // of a chase: what was written since the read
@@ -190,6 +191,10 @@ func (s *Stream) nextRun(rs *resync) (run, bool) {
 func (s *Stream) cut(rs *resync, r run) run {
 	limit := s.pieceBlocks(rs)
 	r.query = s.cfg.Csums != digest.None
+	if r = s.peer.group.volumes[r.volume].whole(r); r.lacks {
+		r.query = false
+		return r
+	}
 	if r.n <= limit {
 		return r
 	}
@@ -223,14 +228,21 @@ func (s *Stream) sendRun(ctx context.Context, rs *resync, id uint64, r run) erro
 	if r.hole {
 		return s.sendHole(ctx, id, v, r, rng)
 	}
+	if r.lacks && !v.elsewhereThan(s.peer, rng) {
+		s.keepTheirs(id)
+		return nil
+	}
 	if cap(rs.buf) < int(rng.Len) {
 		rs.buf = make([]byte, rng.Len)
 	}
 	buf := rs.buf[:rng.Len]
 	lock := v.locks.lock(rng)
 	s.peer.open(r.asked)
-	err := v.disk.ReadAt(buf, rng.Off)
+	err := v.readFor(ctx, s.peer, buf, rng.Off)
 	v.locks.unlock(lock)
+	if err != nil && r.lacks {
+		return fmt.Errorf("resync volume %d at %d, %d bytes: %w", v.number, rng.Off, rng.Len, err)
+	}
 	if err != nil {
 		return v.diskFailed("resync read", rng.Off, rng.Len, err)
 	}

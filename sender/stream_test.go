@@ -90,7 +90,7 @@ func setUpWith(t *testing.T, protocol byte, maxJournal int64, onFull FullPolicy,
 		t.Fatal(err)
 	}
 	hooks := fullHooks{make(chan string, 8)}
-	g, err := New(Config{Store: store, Disks: []VolumeDisk{{0, d}}, Peers: []string{"bob"}, ALExtents: 67,
+	g, err := New(Config{Store: store, Disks: []VolumeDisk{{Number: 0, Disk: d}}, Peers: []string{"bob"}, ALExtents: 67,
 		MaxJournal: maxJournal, OnFull: onFull, Hooks: hooks, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,10 @@ type Volume struct {
 	number uint16
 	disk   disk.Disk
 	locks  rangeLock
+
+	partial *disk.Partial   // below disk; nil where the volume cannot do without it
+	bad     *journal.Bitmap // in memory: blocks that the disk did not give and a peer did
+	anyBad  atomic.Bool     // there may be some
 }
 
 // op is one request on its way.
@@ -82,7 +86,9 @@ func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
 	}
 	defer v.group.gate.leave()
 	if err := v.disk.ReadAt(p, off); err != nil {
-		return v.diskFailed("read", off, int64(len(p)), err)
+		if err := v.readElsewhere(ctx, p, off, err); err != nil {
+			return err
+		}
 	}
 	c := &v.group.counters
 	c.Reads.Add(1)
@@ -187,7 +193,10 @@ func (v *Volume) do(ctx context.Context, o *op, fua bool) error {
 			return err
 		}
 	}
-	return g.await(ctx, last)
+	if err := g.await(ctx, last); err != nil {
+		return err
+	}
+	return v.kept(ctx, o, last)
 }
 
 // ordered does what must happen in the write order: the range stays locked from the record's place in the journal
@@ -237,21 +246,40 @@ func (v *Volume) store(o *op, last block.Seq) error {
 // local writes the disk. What it refuses is in the journal, up to last, all the same: the peers may get it, so that the blocks differ, and what is sent of
 // them later comes behind it.
 func (v *Volume) local(o *op, last block.Seq) error {
-	var err error
-	switch o.kind {
-	case block.Write:
-		err = v.disk.WriteAt(o.data, o.Off)
-	default:
-		err = v.disk.Zero(o.Off, o.Len, !o.noHole)
+	err := v.put(o)
+	if err == nil {
+		v.mended(o.Range)
+		return nil
 	}
-	if err != nil {
-		v.group.distrust(last)
-		for _, p := range v.group.peers {
-			p.bitmaps[v.index].Set(o.Range)
-		}
-		return v.diskFailed(o.kind.String(), o.Off, o.Len, err)
+	err = v.diskFailed(o.kind.String(), o.Off, o.Len, err)
+	if v.gone() { // given up meanwhile: a peer keeps it
+		return v.put(o)
 	}
-	return nil
+	v.group.distrust(last)
+	for _, p := range v.group.peers {
+		p.bitmaps[v.index].Set(o.Range)
+	}
+	return err
+}
+
+func (v *Volume) put(o *op) error {
+	if o.kind == block.Write {
+		return v.disk.WriteAt(o.data, o.Off)
+	}
+	return v.disk.Zero(o.Off, o.Len, !o.noHole)
+}
+
+// sync syncs the disk; where it failed and was given up, what it lacks by now.
+func (v *Volume) sync() error {
+	err := v.disk.Sync()
+	if err == nil {
+		return nil
+	}
+	err = v.diskFailed("flush", 0, v.disk.Size(), err)
+	if v.gone() {
+		return v.disk.Sync()
+	}
+	return err
 }
 
 // distrust notes that the disk lacks a record.
@@ -268,25 +296,21 @@ func (g *Group) distrust(seq block.Seq) {
 func (v *Volume) flush() error {
 	g := v.group
 	if len(g.peers) == 0 {
-		if err := v.disk.Sync(); err != nil {
-			return v.diskFailed("flush", 0, v.disk.Size(), err)
-		}
-		return nil
+		return v.sync()
 	}
 	synced := make(chan error, 1)
 	go func() { synced <- g.store.Sync() }()
-	err := v.disk.Sync()
+	err := v.sync()
 	if jerr := <-synced; jerr != nil && !errors.Is(jerr, journal.ErrFailed) {
 		return fmt.Errorf("sync journal: %w", jerr)
 	}
-	if err != nil {
-		return v.diskFailed("flush", 0, v.disk.Size(), err)
-	}
-	return nil
+	return err
 }
 
 func (v *Volume) diskFailed(what string, off, n int64, err error) error {
-	v.group.counters.DiskErrors.Add(1)
-	v.group.hooks.DiskFailed(v.number, err)
+	if !errors.Is(err, disk.ErrMissing) {
+		v.group.counters.DiskErrors.Add(1)
+		v.group.hooks.DiskFailed(v.number, err)
+	}
 	return fmt.Errorf("%s volume %d at %d, %d bytes: %w", what, v.number, off, n, err)
 }

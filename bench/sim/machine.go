@@ -32,9 +32,10 @@ type machine struct {
 	dwell time.Duration
 	rate  int64 // what its disks move, bytes a second; 0 without limit
 
-	fs    *vfs.MemFS
-	disks []*disk.Mem
-	fails disk.Plan // what goes wrong with the disks
+	fs     *vfs.MemFS
+	disks  []*disk.Mem
+	fails  disk.Plan    // what goes wrong with the disks
+	broken [4]disk.Plan // what goes wrong with one of them
 
 	node  *node.Node // nil while off
 	alive context.Context
@@ -125,7 +126,7 @@ func (m *machine) start() error {
 				return nil, fmt.Errorf("no disk %s", path)
 			}
 			disks[i].Reopen()
-			return slow{disk.Faulty(disks[i], &m.fails), jitter(seed, uint64(i), 200*time.Microsecond), m.rate}, nil
+			return slow{disk.Faulty(disk.Faulty(disks[i], &m.broken[i]), &m.fails), jitter(seed, uint64(i), 200*time.Microsecond), m.rate}, nil
 		},
 		ListenPacket: func(_ context.Context, addr string) (net.PacketConn, error) { return m.world.listen(m, addr) },
 	}

@@ -17,8 +17,8 @@ const policyConfig = `
 resource r0 {
 	net { protocol C; cram-hmac-alg sha256; shared-secret "simulated"; %s }
 	%s
-	on alice { address 10.0.0.1:7788; volume 0 { device /dev/drbd0; disk /sim/alice/0; meta-disk internal; } }
-	on bob   { address 10.0.0.2:7788; volume 0 { device /dev/drbd0; disk /sim/bob/0; meta-disk internal; } }
+	on alice { address 10.0.0.1:7788; %s }
+	on bob   { address 10.0.0.2:7788; %s }
 }
 `
 
@@ -32,10 +32,17 @@ type duo struct {
 
 // pairUp makes a pair with alice Primary and everything UpToDate. Inside a bubble.
 func pairUp(t *testing.T, dir, netAlice, netBob, sections string) *duo {
+	return pairOf(t, dir, 1, netAlice, netBob, sections)
+}
+
+// pairOf makes a pair with several volumes.
+func pairOf(t *testing.T, dir string, volumes int, netAlice, netBob, sections string) *duo {
 	d := &duo{T: t}
-	d.run = newRun(plan{seed: 1, protocol: 'C', volumes: 1, journal: "64M"}, dir, &d.log)
+	d.run = newRun(plan{seed: 1, protocol: 'C', volumes: volumes, journal: "64M"}, dir, &d.log)
 	d.alice, d.bob = d.primary, d.secondary
-	d.alice.conf, d.bob.conf = fmt.Sprintf(policyConfig, netAlice, sections), fmt.Sprintf(policyConfig, netBob, sections)
+	hosts := []any{d.plan.disks("alice"), d.plan.disks("bob")}
+	d.alice.conf = fmt.Sprintf(policyConfig, append([]any{netAlice, sections}, hosts...)...)
+	d.bob.conf = fmt.Sprintf(policyConfig, append([]any{netBob, sections}, hosts...)...)
 	d.world.set(line{delay: time.Millisecond})
 	t.Cleanup(func() {
 		d.close()

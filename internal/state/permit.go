@@ -11,9 +11,10 @@ type Local struct {
 	Disks []Disk // by volume, in the order of the peers' lists
 
 	AllowTwoPrimaries bool
-	RemoteReads       bool // reads can be served from a connected peer, so a Primary needs no good disk of its own
-	Fencing           bool // fencing is resource-only or resource-and-stonith
-	VerifyAlg         bool // verify-alg is set
+	RemoteReads       bool   // reads can be served from a connected peer, so a Primary needs no good disk of its own
+	Fetched           []bool // by volume: so can what its disk lacks, whatever RemoteReads says
+	Fencing           bool   // fencing is resource-only or resource-and-stonith
+	VerifyAlg         bool   // verify-alg is set
 }
 
 // PeerView is what a permission needs to know of a peer.
@@ -44,7 +45,7 @@ func usable(l Local, peers []PeerView, i int) bool {
 	if l.Disks[i] == UpToDate {
 		return true
 	}
-	return l.RemoteReads && slices.ContainsFunc(peers, func(p PeerView) bool {
+	return (l.RemoteReads || i < len(l.Fetched) && l.Fetched[i]) && slices.ContainsFunc(peers, func(p PeerView) bool {
 		return p.connected() && diskAt(p.Disks, i) == UpToDate
 	})
 }

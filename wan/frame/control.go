@@ -13,7 +13,7 @@ import (
 const (
 	volumeStateSize = 2 + 1 + 8 + uuidsSize + 8
 	uuidsSize       = 4 * 8
-	knownFlags      = FlagReceived<<1 - 1 | FlagCarried
+	knownFlags      = FlagNoDisk<<1 - 1 | FlagCarried
 	maxDiskState    = 8 // state.UpToDate
 	maxRole         = 2 // state.Secondary
 )

@@ -22,7 +22,7 @@ func samples() []Message {
 	sums := bytes.Repeat([]byte{0xab}, 4*digest.CRC32C.Size())
 	return []Message{
 		&State{Role: 1, Flags: FlagTie | FlagWantFullSync, Position: seq(5, 6), Protocol: 'C', Volumes: vols, Serial: 9, Policies: 0x0103020304, Written: -8, DiskRate: 180e6},
-		&State{Role: 2, Flags: FlagFollows | FlagReceived | FlagOlder, Protocol: 'A', Volumes: vols, Older: [][6]uint64{{1, 2, 3, 4, 5, 6}, {7}}},
+		&State{Role: 2, Flags: FlagFollows | FlagReceived | FlagFetches | FlagNoDisk | FlagOlder, Protocol: 'A', Volumes: vols, Older: [][6]uint64{{1, 2, 3, 4, 5, 6}, {7}}},
 		&Bitmap{Volume: 3, Page: 77, Bits: []byte("roaring")},
 		&BitmapEnd{Blocks: 12},
 		&StreamStart{Mode: ModeResync, From: seq(1, 2), Blocks: 3, Volume: vols, UUIDs: []UUIDs{u, u}, Keep: true},

@@ -91,6 +91,8 @@ const (
 	FlagFollows      // a third node ships to this side at the moment. This and the next: only where there are several peers
 	FlagOlder        // Older follows
 	FlagReceived     // this side's data came from a source: what it says of others is hearsay
+	FlagFetches      // what is not UpToDate here is fetched from peers, while this side writes: it is no target for it
+	FlagNoDisk       // every disk here is gone, and what they lack is noted: what is compared counts as Inconsistent, not as Diskless
 )
 
 // FlagCarried says that the data here was carried over from the peer's and nothing happened to it since create-md. It counts from the

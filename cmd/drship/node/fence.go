@@ -145,7 +145,7 @@ func (r *Resource) fence(ctx context.Context, p *peer) state.FenceVerdict {
 	defer r.mu.Unlock()
 	own := state.Diskless
 	if r.att != nil {
-		own = r.att.worstDisk()
+		own = r.att.worstShown()
 	}
 	v := state.Fenced(code, own)
 	r.log.Info("fence-peer helper returned "+v.Text, "peer", p.name, "exit", code)

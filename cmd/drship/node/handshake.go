@@ -136,6 +136,8 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 		return m
 	}
 	flag(a.crashed, frame.FlagCrashedPrimary)
+	flag(r.fetchesLocked(), frame.FlagFetches)
+	flag(a.noDisk(), frame.FlagNoDisk)
 	m.Flags |= r.severalFlagsLocked(s)
 	m.Position, m.Written = a.position(), a.lastWrite()
 	r.toldRate = a.diskRate()
@@ -147,7 +149,7 @@ func (r *Resource) stateLocked(s *session) *frame.State {
 	for i, v := range a.meta.Volumes {
 		flag(v.Flags&volumeGrew != 0, frame.FlagGrew)
 		flag(v.Flags&volumeCarried != 0, frame.FlagCarried)
-		vs := frame.VolumeState{Volume: v.Volume, Disk: uint8(v.Disk), Size: v.Size, UUIDs: toWire(a.ids(i, p.name))}
+		vs := frame.VolumeState{Volume: v.Volume, Disk: uint8(a.disk(i)), Size: v.Size, UUIDs: toWire(a.ids(i, p.name))}
 		if gp := a.group.Peer(p.name); gp != nil {
 			vs.OOS = gp.Bitmap(v.Volume).Count()
 		}
@@ -174,6 +176,7 @@ func (r *Resource) decide(s *session, mine, theirs *frame.State) (state.Decision
 	defer r.mu.Unlock()
 	p := s.peer
 	p.view = *theirs
+	r.noteKeeperLocked(p)
 	self, peer, err := sides(mine, theirs)
 	if err != nil {
 		return state.Decision{}, err
@@ -220,7 +223,14 @@ func side(s *frame.State, i int) state.Side {
 	if i < len(s.Older) {
 		ids.Older = s.Older[i]
 	}
-	return state.Side{IDs: ids, Role: role, Disk: state.Disk(v.Disk),
+	d := state.Disk(v.Disk)
+	switch {
+	case has(frame.FlagFetches):
+		d = state.UpToDate
+	case has(frame.FlagNoDisk):
+		d = state.Inconsistent
+	}
+	return state.Side{IDs: ids, Role: role, Disk: d,
 		CrashedPrimary: has(frame.FlagCrashedPrimary), DiscardMyData: has(frame.FlagDiscardMyData), Tentative: has(frame.FlagTentative),
 		Tie: has(frame.FlagTie), Follows: has(frame.FlagFollows), Received: has(frame.FlagReceived), Changed: v.OOS, Epoch: s.Position.Epoch, Num: s.Position.Num}
 }
@@ -382,6 +392,9 @@ func (r *Resource) offerBits(ctx context.Context, s *session, d state.Decision) 
 			continue
 		}
 		b := p.Bitmap(v.Volume)
+		if !a.parts[i].Gone() {
+			b.SetFrom(a.missing[i])
+		}
 		blocks += b.Count()
 		if err := sendPages(ctx, s, v.Volume, b); err != nil {
 			return err

@@ -25,6 +25,15 @@ func (h hooks) DiskFailed(volume uint16, err error) {
 		policy = v.DiskOptions.OnIOError
 	}
 	a, serving := r.att, r.role == state.Primary && r.remote == nil
+	i := -1
+	if a != nil {
+		i = a.index(volume)
+	}
+	if i >= 0 && policy != ioPassOn && r.losesAloneLocked(a, i) {
+		h.volumeFailedLocked(a, i, policy, serving)
+		r.mu.Unlock()
+		return
+	}
 	stays := policy == ioPassOn || serving && r.servantLocked() == nil
 	switch {
 	case a == nil || a.failed || stays && policy != ioCallHandler:
@@ -113,4 +122,24 @@ func (r *Resource) giveDiskUp(a *attachment, volume uint16, policy string) {
 	if err := r.dropDisks(context.WithoutCancel(ctx)); err != nil {
 		r.log.Warn("detached a failed disk not without errors", "err", err)
 	}
+}
+
+// volumeFailedLocked gives up the disk of one volume; the resource goes on. Called with mu held.
+func (h hooks) volumeFailedLocked(a *attachment, i int, policy string, serving bool) {
+	r, volume := h.r, a.meta.Volumes[i].Volume
+	if a.parts[i].Gone() {
+		return
+	}
+	if !serving {
+		r.node.helpers.goDo(func() { r.giveVolumeUp(a, i, policy) }) // false: the node stops
+		return
+	}
+	if err := r.loseLocked(a, i, true); err != nil {
+		r.log.Error("a disk that failed was not given up", "volume", volume, "err", err)
+		return
+	}
+	if policy == ioCallHandler {
+		r.helperSoonWith(nil, failedVolume(volume), "local-io-error")
+	}
+	r.node.helpers.goDo(r.broadcastState)
 }

@@ -7,26 +7,35 @@ import (
 	"drship/internal/state"
 )
 
-// Attach opens the disks of a resource that is diskless.
-func (r *Resource) Attach(ctx context.Context) error {
+// Attach opens the disks of a resource that is diskless, or of volumes that are.
+func (r *Resource) Attach(ctx context.Context, volume int) error {
 	release, err := r.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if r.attachment() != nil {
-		return state.Refused(state.ErrDiskConfigured, "")
+	if a := r.attachment(); a != nil {
+		some, err := r.attachGone(a, volume)
+		if !some {
+			return state.Refused(state.ErrDiskConfigured, "")
+		}
+		return errors.Join(err, r.resumeVolumes(a))
 	}
 	return r.attachAgain(ctx)
 }
 
-// Detach closes the disks. Peers that are connected stay so, and see this side Diskless.
-func (r *Resource) Detach(ctx context.Context) error {
+// Detach closes the disks, or that of one volume. Peers that are connected stay so, and see this side Diskless.
+func (r *Resource) Detach(ctx context.Context, volume int) error {
 	release, err := r.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if a := r.attachment(); a != nil {
+		if done, err := r.detachSome(ctx, a, volume); done {
+			return err
+		}
+	}
 	return r.detachDisks(ctx)
 }
 

@@ -22,10 +22,31 @@ func (r *Resource) passLocked(p *peer, through ...state.Conn) {
 	p.passed = slices.Clone(p.passed[max(0, len(p.passed)-maxPassed):]) // snapshots hold on to the one before
 }
 
+// passedDisk is a state that a disk, or each of them, was in for a moment.
+type passedDisk struct {
+	face.PassedDisk
+	volume int // its index; allVolumes
+}
+
+const allVolumes = -1
+
 // passDisksLocked notes a state that every disk goes through. Called with mu held.
-func (r *Resource) passDisksLocked(d state.Disk) {
+func (r *Resource) passDisksLocked(d state.Disk) { r.passDiskLocked(allVolumes, d) }
+
+// passDiskLocked notes a state that the disk of volume i goes through. Called with mu held.
+func (r *Resource) passDiskLocked(i int, d state.Disk) {
 	r.passSeq++
-	r.passedDisks = append(slices.Clone(r.passedDisks[max(0, len(r.passedDisks)+1-maxPassed):]), face.PassedDisk{Seq: r.passSeq, Disk: d})
+	r.passedDisks = append(r.passedDisks[max(0, len(r.passedDisks)+1-maxPassed):], passedDisk{face.PassedDisk{Seq: r.passSeq, Disk: d}, i})
+}
+
+// passedOfLocked is what the disk of volume i went through. Called with mu held.
+func (r *Resource) passedOfLocked(i int) (out []face.PassedDisk) {
+	for _, p := range r.passedDisks {
+		if p.volume == i || p.volume == allVolumes {
+			out = append(out, p.PassedDisk)
+		}
+	}
+	return out
 }
 
 // ending is the state of DRBD's in which a connection ends for a reason.

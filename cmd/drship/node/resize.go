@@ -129,6 +129,9 @@ func (r *Resource) grow(a *attachment, i int, size int64, differs bool, flags ui
 	if err := a.save(); err != nil {
 		return err
 	}
+	if err := a.missing[i].Resize(size); err != nil {
+		return err
+	}
 	a.sized[i].size.Store(size)
 	r.log.Info("volume grew", "volume", v.Volume, "from", before, "to", size, "resync", differs)
 	return nil

@@ -66,26 +66,32 @@ type Resource struct {
 	moving  chan struct{} // not nil while the clients are about to be served from elsewhere; closed then
 
 	still *face.Resource // what to show while the disks are let go of and taken again; nil: what is
+	waiting atomic.Int64 // requests that wait because nobody has the data
+	parted  time.Time    // when a session ended that comes back at once
 
 	suspend    bool        // suspend-io
 	fencing    int         // lost peers that fence-peer has not answered for yet: I/O is frozen
 	lastHelper face.Helper // the handler that ran last
 
-	passSeq     uint64            // counts what passed; see passing.go
-	passedDisks []face.PassedDisk // of all volumes
+	passSeq     uint64 // counts what passed; see passing.go
+	passedDisks []passedDisk
 }
 
 // attachment is what a resource has while its disks are open.
 type attachment struct {
 	store   *journal.Store
 	disks   []disk.Disk
-	meters  []*disk.Meter // of the disks
-	sized   []*sizedDisk  // by volume: how much of each disk is used
+	meters  []*disk.Meter     // of the disks
+	sized   []*sizedDisk      // by volume: how much of each disk is used
+	parts   []*disk.Partial   // by volume: what of each disk there is
+	missing []*journal.Bitmap // what they lack
 	group   *sender.Group
 	target  *receiver.Target
 	meta    journal.Meta
 	aside   []journal.VolumeMeta // metadata of volumes that are not configured
 	unsaved atomic.Int64         // bytes that a resync has made equal here since the bitmap was durable last
+
+	healing sync.Mutex // held by whoever fetches what disks lack
 
 	failed  bool // a disk failed; it is being given up
 	crashed bool // was Primary when it went down, and no peer has been made equal since
@@ -313,30 +319,69 @@ func (a *attachment) behind() error {
 	return a.save()
 }
 
+// openDisks opens the disks. One of several that cannot be opened is gone, and the others go on.
 func (r *Resource) openDisks(a *attachment) error {
+	var failures []error
 	for i, vm := range a.meta.Volumes {
 		vc := r.volumeConfig(vm.Volume)
 		if vc == nil {
 			return fmt.Errorf("volume %d of %s has metadata but is not in the configuration", vm.Volume, r.name)
 		}
-		d, err := r.node.env.OpenDisk(vc.Disk)
+		d, err := r.openDisk(vc, vm)
 		if err != nil {
-			return fmt.Errorf("open disk of %s/%d: %w", r.name, vm.Volume, err)
+			if len(a.meta.Volumes) == 1 || errors.Is(err, disk.ErrInUse) {
+				return err
+			}
+			failures = append(failures, err)
+			a.meta.Volumes[i].Flags |= volumePartial
 		}
-		a.disks = append(a.disks, d)
-		if d.Size() < vm.Size {
-			return fmt.Errorf("disk %s of %s/%d has %d bytes, its metadata says %d: it has shrunk", vc.Disk, r.name, vm.Volume, d.Size(), vm.Size)
+		missing, err := a.store.Missing(vm.Volume, vm.Size)
+		if err != nil {
+			return errors.Join(err, closeDisk(d))
 		}
-		part := sized(d, vm.Size)
+		whole := disk.NewPartial(d, vm.Size, missing)
+		part := sized(whole, vm.Size)
 		m := disk.Metered(part)
-		a.disks[i] = m
+		a.disks, a.parts, a.missing = append(a.disks, m), append(a.parts, whole), append(a.missing, missing)
 		a.sized = append(a.sized, part)
 		a.meters = append(a.meters, m)
+		if whole.Lacks(wholeVolume(vm.Size)) {
+			continue
+		}
 		if err := m.Probe(probeDisk); err != nil {
 			r.log.Warn("the disk's rate is not known", "volume", vm.Volume, "err", err)
 		}
 	}
+	if len(failures) == len(a.meta.Volumes) {
+		return errors.Join(failures...)
+	}
+	for _, err := range failures {
+		r.log.Error("a volume has no disk here; the others go on", "err", err)
+	}
+	if len(failures) > 0 {
+		return a.save()
+	}
 	return nil
+}
+
+// openDisk opens the disk of one volume.
+func (r *Resource) openDisk(vc *config.Volume, vm journal.VolumeMeta) (disk.Disk, error) {
+	d, err := r.node.env.OpenDisk(vc.Disk)
+	if err != nil {
+		return nil, fmt.Errorf("open disk of %s/%d: %w", r.name, vm.Volume, err)
+	}
+	if d.Size() < vm.Size {
+		err := fmt.Errorf("disk %s of %s/%d has %d bytes, its metadata says %d: it has shrunk", vc.Disk, r.name, vm.Volume, d.Size(), vm.Size)
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func closeDisk(d disk.Disk) error {
+	if d == nil {
+		return nil
+	}
+	return d.Close()
 }
 
 func (r *Resource) volumeConfig(number uint16) *config.Volume {
@@ -350,6 +395,8 @@ func (r *Resource) volumeConfig(number uint16) *config.Volume {
 
 func (r *Resource) senderConfig(a *attachment) sender.Config {
 	c := sender.Config{Store: a.store, ALExtents: r.cfg.Disk.ALExtents, MaxJournal: r.cfg.Journal.MaxSize, Hooks: hooks{r}, Logger: r.log}
+	c.Elsewhere = func(ctx context.Context, e sender.Elsewhere) error { return r.elsewhere(ctx, a, e) }
+	c.NoData = r.noData
 	switch r.cfg.Journal.OnFull {
 	case "block":
 		c.OnFull = sender.Block
@@ -357,7 +404,7 @@ func (r *Resource) senderConfig(a *attachment) sender.Config {
 		c.OnFull = sender.Disconnect
 	}
 	for i, vm := range a.meta.Volumes {
-		c.Disks = append(c.Disks, sender.VolumeDisk{Number: vm.Volume, Disk: a.disks[i]})
+		c.Disks = append(c.Disks, sender.VolumeDisk{Number: vm.Volume, Disk: a.disks[i], Partial: a.parts[i]})
 	}
 	for _, p := range r.peers {
 		c.Peers = append(c.Peers, p.name)
@@ -369,11 +416,12 @@ func (r *Resource) receiverConfig(a *attachment) receiver.Config {
 	alg, _ := digest.Parse(r.digestName())
 	h := hooks{r}
 	c := receiver.Config{Store: a.store, Hooks: h, Logger: r.log, Digest: alg, StreamStarted: h.StreamStarted, Told: h.Told, Consistent: h.Consistent, Worthless: h.Worthless, Resynced: h.Resynced, StagedOnly: true, CacheBytes: cacheOffered(r.peers), Others: r.others(a)}
+	c.Whole = func() bool { return !a.lacking() }
 	for _, p := range r.peers {
 		c.StagedOnly = c.StagedOnly && p.cfg.Net.Protocol != 'B'
 	}
 	for i, vm := range a.meta.Volumes {
-		v := receiver.Volume{Number: vm.Volume, Disk: a.disks[i]}
+		v := receiver.Volume{Number: vm.Volume, Disk: disk.Blind(a.disks[i])}
 		if vc := r.volumeConfig(vm.Volume); vc != nil {
 			v.Discard = vc.DiskOptions.RsDiscardGranularity
 		}
@@ -393,6 +441,9 @@ func (r *Resource) digestName() string {
 // afterCrash does what a Primary's crash, or a lost store, asks for before anything is written.
 func (r *Resource) afterCrash(a *attachment) error {
 	a.crashed = a.meta.Primary
+	if err := a.afterLoss(a.store.WasLost()); err != nil {
+		return err
+	}
 	if a.store.WasLost() {
 		r.log.Error("the store was lost while in use: everything has to be compared")
 		for _, p := range r.peers {

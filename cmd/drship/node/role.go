@@ -14,9 +14,10 @@ import (
 func (r *Resource) viewsLocked() (state.Local, []state.PeerView) {
 	l := state.Local{Role: r.role, Fencing: r.cfg.Net.Fencing != "" && r.cfg.Net.Fencing != "dont-care", VerifyAlg: r.cfg.Net.VerifyAlg != "",
 		RemoteReads: len(r.peers) == 1 && (r.att == nil || r.role == state.Primary)}
+	l.Fetched = r.fetchedLocked()
 	if r.att != nil {
-		for _, v := range r.att.meta.Volumes {
-			l.Disks = append(l.Disks, v.Disk)
+		for i := range r.att.meta.Volumes {
+			l.Disks = append(l.Disks, r.att.disk(i))
 		}
 	} else {
 		for range r.host.Volumes {
@@ -198,7 +199,7 @@ func (r *Resource) becomePrimary(a *attachment, force, back bool) (renegotiate b
 	a.meta.Primary = true
 	a.meta.Flags |= metaOwnOrder
 	a.meta.Flags &^= metaServed | metaGivesUp
-	if force && !a.upToDate() {
+	if force && r.needsForceLocked(a) {
 		if a.worstDisk() <= state.Inconsistent && !back && len(r.peers) > 1 {
 			// What is here is neither what this nor what that peer has: nothing is known to be equal.
 			if err := r.suspectPeers(a, func(*peer) bool { return true }); err != nil {
@@ -224,16 +225,36 @@ func (r *Resource) becomePrimary(a *attachment, force, back bool) (renegotiate b
 	return renegotiate, nil
 }
 
+// needsForceLocked reports whether the data here is not good, and no peer makes up for what a disk lacks. Called with mu held.
+func (r *Resource) needsForceLocked(a *attachment) bool {
+	_, peers := r.viewsLocked()
+	for i := range a.meta.Volumes {
+		lacks := a.disk(i) < state.UpToDate && !slices.ContainsFunc(peers, func(p state.PeerView) bool {
+			return p.Conn == state.Connected && i < len(p.Disks) && p.Disks[i] == state.UpToDate
+		})
+		if lacks || a.meta.Volumes[i].Disk < state.UpToDate {
+			return true
+		}
+	}
+	return false
+}
+
 // forceUpToDateLocked declares the data here to be the good one, on the administrator's word.
 func (r *Resource) forceUpToDateLocked(a *attachment) {
 	for i := range a.meta.Volumes {
-		if a.meta.Volumes[i].Disk == state.UpToDate {
+		lacks := a.parts[i].Missing() > 0 && !a.parts[i].Gone()
+		if a.meta.Volumes[i].Disk == state.UpToDate && !lacks {
 			continue
 		}
 		id := random()
 		r.changeIDsLocked(a, i, func(ids state.IDs) state.IDs { return ids.ForceNew(id) })
 		a.meta.Volumes[i].Disk = state.UpToDate
 		a.meta.Volumes[i].Flags &^= volumeFirst
+		if lacks {
+			if err := a.parts[i].Forgive(); err != nil {
+				r.log.Error("that the disk lacks nothing is not durable", "volume", a.meta.Volumes[i].Volume, "err", err)
+			}
+		}
 	}
 }
 

@@ -79,8 +79,8 @@ func (r *Resource) mayServeLocked(s *session, more bool) *state.Refusal {
 		return state.Refused(state.SSNotSupported, "%s serves a Primary only", here)
 	case len(r.peers) != 1:
 		return state.Refused(state.SSNotSupported, "with more than one peer nobody is served")
-	case !r.att.upToDate():
-		return state.Refused(state.SSNoUpToDateDisk, "the data of %s is %v", here, r.att.worstDisk())
+	case !r.att.good():
+		return state.Refused(state.SSNoUpToDateDisk, "the data of %s is %v", here, r.att.worstShown())
 	case more && r.att.meta.Flags&metaServed == 0:
 		return state.Refused(state.ErrDataNotCurrent, "%s was Primary, or a target, since it served; its data is not what the clients know: secondary, then primary, on the other side", here)
 	}
@@ -202,7 +202,7 @@ func (r *Resource) servesLocked() string {
 func (r *Resource) mayLeave(names []string, force bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.remote == nil {
+	if r.remote == nil && (r.att == nil || !r.att.lacking()) {
 		return nil
 	}
 	local, peers := r.viewsLocked()
@@ -224,20 +224,30 @@ func (s *session) remoteMessage(m frame.Message) (bool, error) {
 	case *frame.IO:
 		r.mu.Lock()
 		sv := s.service
-		r.mu.Unlock()
-		if sv == nil {
-			return true, nil // whoever serves next is asked again
+		var reads *sender.Server
+		serving := r.serving
+		if sv == nil && m.Op == frame.OpRead {
+			reads = s.readsLocked()
 		}
-		return true, sv.server.Handle(s.ctx, m)
+		r.mu.Unlock()
+		switch {
+		case sv != nil:
+			return true, sv.server.Handle(s.ctx, m)
+		case reads != nil:
+			return true, reads.Handle(s.ctx, m)
+		case m.Op == frame.OpRead && !serving: // of a source that is not followed yet: it asks again
+			return true, s.link.Send(s.ctx, &frame.IOReply{ID: m.ID, Code: frame.IOFailed})
+		}
+		return true, nil // whoever serves next is asked again
 	case *frame.IOReply:
 		r.mu.Lock()
-		rem := r.remote
-		if rem != nil && rem.server != s {
-			rem = nil
-		}
+		rem, fetch := r.remote, s.fetch
 		r.mu.Unlock()
-		if rem != nil {
+		switch {
+		case rem != nil && rem.server == s:
 			rem.client.Handle(m)
+		case rem == nil && fetch != nil:
+			fetch.Handle(m)
 		}
 		return true, nil
 	}

@@ -55,6 +55,8 @@ type session struct {
 	verify   *verifyRun                  // nil unless an online verify runs from this side
 	verified *verifiedBy                 // nil unless the peer verifies this side
 	service  *service                    // nil unless this side serves the peer's clients
+	fetch    *sender.Remote              // source: reads from the target what the disk here lacks
+	reads    *sender.Server              // target: carries such reads out; nil before the first
 	requests map[uint64]chan frame.Reply // ours, not answered
 	lastReq  uint64
 
@@ -142,7 +144,15 @@ func comesBack(reason error) bool {
 
 // endSession waits for what the session started and puts the peer out of sight.
 func (r *Resource) endSession(s *session, reason error) {
+	s.closeFetch()
 	s.work.Wait()
+	s.closeFetch() // what was opened meanwhile
+	r.mu.Lock()
+	r.lostKeeperLocked(s)
+	if comesBack(reason) {
+		r.parted = time.Now()
+	}
+	r.mu.Unlock()
 	s.stopSource()
 	s.stopRun()
 	r.endService(s)
@@ -261,6 +271,7 @@ func (s *session) peerState(m *frame.State) error {
 	s.r.mu.Lock()
 	followed := s.peer.view.Flags&frame.FlagFollows != 0
 	s.peer.view = *m
+	s.r.noteKeeperLocked(s.peer)
 	src := s.source
 	paused := s.r.paused || s.r.waits
 	err := s.r.confirmJournalLocked(s)

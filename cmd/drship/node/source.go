@@ -44,6 +44,11 @@ func (r *Resource) openSource(s *session, position block.Seq, resync bool) error
 	r.mu.Unlock()
 	stream.PauseResync(paused)
 	stream.Hold(held)
+	if err := s.openFetch(a); err != nil {
+		cancel()
+		return err
+	}
+	s.work.Go(func() { r.healLoop(ctx, a) })
 	s.work.Go(func() {
 		defer close(src.done)
 		defer r.node.resyncTurns()

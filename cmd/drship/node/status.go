@@ -105,7 +105,7 @@ func (r *Resource) snapshotLocked() face.Resource {
 	f := face.Resource{Name: r.name, Role: r.role, NodeID: r.host.NodeID, Helper: r.lastHelper, PassedSeq: r.passSeq}
 	a := r.att
 	f.Suspended.User, f.Suspended.Fencing = r.suspend, r.fencing > 0
-	f.Suspended.NoData = r.remote != nil && r.remote.noData()
+	f.Suspended.NoData = r.remote != nil && r.remote.noData() || r.waiting.Load() > 0
 	if a != nil {
 		records, bytes, _ := a.store.Log().Backlog(a.store.Log().Start())
 		f.Journal = face.JournalStatus{Bytes: bytes, Max: r.cfg.Journal.MaxSize, Records: records}
@@ -136,7 +136,7 @@ func (r *Resource) modeLocked(p *peer) string {
 }
 
 func (r *Resource) volumeFace(a *attachment, i int, vc *config.Volume) face.Volume {
-	v := face.Volume{Number: vc.Number, Minor: vc.Minor, Device: vc.Device, Quorum: true, Disk: state.Diskless, Passed: r.passedDisks}
+	v := face.Volume{Number: vc.Number, Minor: vc.Minor, Device: vc.Device, Quorum: true, Disk: state.Diskless, Passed: r.passedOfLocked(i)}
 	v.Clients = r.node.exports.clients(r.name, vc.Number)
 	v.Open = len(v.Clients) > 0
 	if r.remote != nil && i == 0 {
@@ -146,7 +146,10 @@ func (r *Resource) volumeFace(a *attachment, i int, vc *config.Volume) face.Volu
 		return v
 	}
 	c, t := a.group.Counters(), a.target.Stats()
-	v.Backing, v.Disk, v.Size = vc.Disk, a.meta.Volumes[i].Disk, a.meta.Volumes[i].Size
+	v.Backing, v.Disk, v.Size = vc.Disk, a.disk(i), a.meta.Volumes[i].Size
+	if a.parts[i].Gone() {
+		v.Backing = ""
+	}
 	if i == 0 { // the halves count by resource
 		v.Read = c.Read.Load() + c.DiskRead.Load()
 		v.Written = c.Written.Load() + t.AppliedBytes + t.ChunkBytes
@@ -232,6 +235,12 @@ func (r *Resource) peerVolumeFace(p *peer, gp *sender.Peer, i int, number uint16
 	}
 	if gp != nil {
 		v.OutOfSync = gp.Bitmap(number).Count() * block.Size
+		if n := r.lacksLocked(gp, i); n > 0 {
+			v.OutOfSync += n * block.Size
+			if p.inSight() && repl == state.Connected && !r.att.parts[i].Gone() && r.att.parts[i].Missing() > 0 {
+				v.Conn = state.SyncTarget
+			}
+		}
 		if vm := &r.att.meta.Volumes[i]; vm.Current == state.JustCreated {
 			v.OutOfSync = uint64(vm.Size) // nobody has data yet: nothing is known to be equal
 		}
@@ -313,7 +322,7 @@ func progress(total, left uint64, since time.Time, want int64, why string) *face
 // inSyncLocked reports whether the peer and this side are both UpToDate and nothing is known to differ. Called with mu
 // held.
 func (r *Resource) inSyncLocked(p *peer) bool {
-	if r.att == nil || !r.att.upToDate() || r.replLocked(p) != state.Connected {
+	if r.att == nil || !r.att.good() || r.replLocked(p) != state.Connected {
 		return false
 	}
 	for i := range p.view.Volumes {

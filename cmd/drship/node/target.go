@@ -217,6 +217,9 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 	if err := p.FlushBitmaps(); err != nil {
 		return err
 	}
+	if err := r.wholeAgain(a); err != nil {
+		return err
+	}
 	r.log.Info("resync done", "peer", s.peer.name, "at", at)
 	r.broadcastState()
 	r.helperSoon(s.peer, "after-resync-target")
@@ -227,7 +230,7 @@ func (h hooks) ResyncFinished(_ context.Context, at block.Seq) error {
 func (h hooks) Consistent() bool {
 	h.r.mu.Lock()
 	defer h.r.mu.Unlock()
-	return h.r.att != nil && h.r.att.worstDisk() >= state.Outdated
+	return h.r.att != nil && h.r.att.worstShown() >= state.Outdated
 }
 
 func (r *Resource) targetSessionLocked() *session {

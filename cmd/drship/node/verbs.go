@@ -44,13 +44,13 @@ var runVerbs = map[string]verb{
 	"up":   func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Up(ctx) },
 	"down": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) { return nil, r.Down(ctx) },
 	"attach": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
-		if err := r.Attach(ctx); err != nil {
+		if err := r.Attach(ctx, q.Volume); err != nil {
 			return nil, err
 		}
 		return verbDiskOptions(ctx, r, q) // those that were given with it
 	},
-	"detach": func(ctx context.Context, r *Resource, _ *control.Request) ([]string, error) {
-		return nil, r.Detach(ctx)
+	"detach": func(ctx context.Context, r *Resource, q *control.Request) ([]string, error) {
+		return nil, r.Detach(ctx, q.Volume)
 	},
 	"connect":    verbConnect,
 	"disconnect": verbDisconnect,

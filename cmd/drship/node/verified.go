@@ -117,7 +117,7 @@ func (s *session) repair(started time.Time) error {
 	r := s.r
 	r.mu.Lock()
 	src, a := s.source, r.att
-	ready := src != nil && a != nil && r.role == state.Primary && a.worstDisk() == state.UpToDate && r.replLocked(s.peer) == state.Connected
+	ready := src != nil && a != nil && r.role == state.Primary && a.worstShown() == state.UpToDate && r.replLocked(s.peer) == state.Connected
 	r.mu.Unlock()
 	if !ready {
 		return state.Refused(state.SSNoUpToDateDisk, "only a connected Primary that is UpToDate repairs, and not amid a resync or verify")
