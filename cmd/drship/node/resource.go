@@ -65,9 +65,9 @@ type Resource struct {
 	era     uint64        // counts promotions
 	moving  chan struct{} // not nil while the clients are about to be served from elsewhere; closed then
 
-	still *face.Resource // what to show while the disks are let go of and taken again; nil: what is
-	waiting atomic.Int64 // requests that wait because nobody has the data
-	parted  time.Time    // when a session ended that comes back at once
+	still   *face.Resource // what to show while the disks are let go of and taken again; nil: what is
+	waiting atomic.Int64   // requests that wait because nobody has the data
+	parted  time.Time      // when a session ended that comes back at once
 
 	suspend    bool        // suspend-io
 	fencing    int         // lost peers that fence-peer has not answered for yet: I/O is frozen
