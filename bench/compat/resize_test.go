@@ -61,7 +61,7 @@ func TestResize(t *testing.T) {
 			}
 			s.replay(ctx, []step{
 				{"alice", "cat /proc/drbd", 0, ` 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----` + counted + `0\n$`},
-				{"alice", "drbdadm show-gi r0", 0, `last agreed size: 48 MB \(98304 sectors\)`},
+				{"alice", "drbdsetup events2 --now --statistics r0", 0, ` size:49152 `},
 				{"alice", "drbdadm secondary r0", 0, `^$`},
 				{"bob", "drbdadm primary r0", 0, `^$`},
 			})

@@ -67,8 +67,8 @@ func TestCrashDuringResize(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.replay(ctx, []step{
-				{"alice", "drbdadm show-gi r0", 0, `last agreed size: 32 MB \(65536 sectors\)`},
-				{"bob", "drbdadm show-gi r0", 0, `last agreed size: 32 MB \(65536 sectors\)`},
+				{"alice", "drbdsetup events2 --now --statistics r0", 0, ` size:32768 `},
+				{"bob", "drbdsetup events2 --now --statistics r0", 0, ` size:32768 `},
 				{"alice", "drbdadm secondary r0", 0, `^$`},
 				{"bob", "drbdadm primary r0", 0, `^$`},
 			})

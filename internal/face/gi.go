@@ -15,6 +15,7 @@ type GI struct {
 
 	Primary, Connected, FullSync, PeerOutdated, CrashedPrimary bool
 	Clean                                                      bool // the activity log needs not be applied
+	Attached                                                   bool // the resource is attached: its metadata is in use
 }
 
 const giHead = `
@@ -78,11 +79,14 @@ func (g GI) Explain(w io.Writer) error {
 	if !g.Clean {
 		clean = "need apply-al"
 	}
-	size := "zero size device -- never seen peer yet?"
-	if g.Size > 0 {
-		size = fmt.Sprintf("last agreed size: %s (%d sectors)", metaSize(g.Size), g.Size/512)
+	size := "zero size device -- never seen peer yet?\n"
+	switch {
+	case g.Attached: // drbdsetup answers then, which tells neither
+		clean, size = "need apply-al", ""
+	case g.Size > 0:
+		size = fmt.Sprintf("last agreed size: %s (%d sectors)\n", metaSize(g.Size), g.Size/512)
 	}
-	_, err := fmt.Fprintf(w, "%s%s\n%sflags: %s, %s, %s\nmeta-data: %s\n%s\n", giHead, g.Line(), giFoot, role, link, disk, clean, size)
+	_, err := fmt.Fprintf(w, "%s%s\n%sflags: %s, %s, %s\nmeta-data: %s\n%s", giHead, g.Line(), giFoot, role, link, disk, clean, size)
 	return err
 }
 

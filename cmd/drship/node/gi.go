@@ -17,6 +17,7 @@ import (
 type look struct {
 	meta    journal.Meta
 	crashed bool
+	live    bool            // attached
 	seen    map[string]bool // peers in sight
 }
 
@@ -25,7 +26,7 @@ func (r *Resource) lookAt(ctx context.Context) (*look, error) {
 	r.mu.Lock()
 	if a := r.att; a != nil {
 		defer r.mu.Unlock()
-		l := &look{meta: a.meta, crashed: a.crashed, seen: map[string]bool{}}
+		l := &look{meta: a.meta, crashed: a.crashed, live: true, seen: map[string]bool{}}
 		l.meta.Volumes = slices.Clone(a.meta.Volumes)
 		for i := range l.meta.Volumes {
 			l.meta.Volumes[i].Peers = slices.Clone(a.meta.Volumes[i].Peers)
@@ -76,7 +77,7 @@ func (r *Resource) firstMinor() int {
 // gi is what get-gi and show-gi tell of a volume against a peer.
 func (l *look) gi(v *journal.VolumeMeta, peer string) face.GI {
 	g := face.GI{IDs: state.IDs{Current: v.Current}, Disk: v.Disk, Size: v.Size, Primary: l.meta.Primary, Connected: l.seen[peer], CrashedPrimary: l.crashed,
-		Clean: !l.crashed}
+		Clean: !l.crashed, Attached: l.live}
 	copy(g.IDs.History[:], v.History[:])
 	for _, p := range v.Peers {
 		if p.Name == peer {

@@ -195,13 +195,16 @@ var onMetadata = map[string]bool{"create-md": true, "dump-md": true, "wipe-md": 
 
 // withoutSecret hides what a failure must not carry into logs; a dry run, which is asked for, shows it as drbdadm does.
 func withoutSecret(call string) string {
-	words := strings.Fields(call)
-	for i, w := range words {
-		if strings.HasPrefix(w, "--shared-secret=") {
-			words[i] = "--shared-secret=..."
-		}
+	const option = " --shared-secret="
+	head, rest, found := strings.Cut(call, option)
+	if !found {
+		return call
 	}
-	return strings.Join(words, " ")
+	_, behind, more := strings.Cut(rest, " --") // a secret may have spaces
+	if more {
+		behind = " --" + behind
+	}
+	return head + option + "..." + behind
 }
 
 // perMinor are the verbs that 8.4 addresses to a minor, and names it in what it prints.

@@ -166,7 +166,7 @@ func TestFailedCalls(t *testing.T) {
 	f.answer = func(r control.Request) (control.Reply, error) {
 		return control.Reply{}, &control.Error{Code: 125, What: r.Resource, Text: "x"}
 	}
-	secret := strings.Replace(recordedConfig, "verify-alg crc32c;", `cram-hmac-alg sha1; shared-secret "hush";`, 1)
+	secret := strings.Replace(recordedConfig, "verify-alg crc32c;", `cram-hmac-alg sha1; shared-secret "be hush";`, 1)
 	if got := as(t, f, secret, "drbdadm connect r0"); got.code != 10 || strings.Contains(got.err, "hush") || !strings.Contains(got.err, "--shared-secret=...") {
 		t.Errorf("a failure tells the secret: %+v", got)
 	}
