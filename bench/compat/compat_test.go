@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,6 +80,21 @@ func (s *shell) run(ctx context.Context, node, line string) output {
 		s.t.Fatalf("%s: %v", line, err)
 	}
 	return o
+}
+
+// killDuring runs a command on alice and kills a node's daemon a moment later, whatever becomes of the command.
+func (s *shell) killDuring(ctx context.Context, line string, after time.Duration, victim string) {
+	s.t.Helper()
+	var command sync.WaitGroup
+	command.Go(func() { s.run(ctx, "alice", line) })
+	select {
+	case <-time.After(after):
+	case <-ctx.Done():
+	}
+	if err := s.p.Node(victim).Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+	command.Wait()
 }
 
 // step is one command of a transcript.

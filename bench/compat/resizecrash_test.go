@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -39,17 +38,8 @@ func TestCrashDuringResize(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			var resize sync.WaitGroup
-			resize.Go(func() { s.run(ctx, "alice", "drbdadm resize r0") }) // whatever becomes of it
-			select {
-			case <-time.After(c.after):
-			case <-ctx.Done():
-			}
+			s.killDuring(ctx, "drbdadm resize r0", c.after, c.victim)
 			victim := s.p.Node(c.victim)
-			if err := victim.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			resize.Wait()
 			v.Close()
 			if err := victim.Start(ctx); err != nil {
 				t.Fatal(err)

@@ -101,6 +101,7 @@ func TestVolumeComesAndGoes(t *testing.T) {
 		w.Close()
 		t.Error("a volume that has no data yet was opened")
 	}
+	s.replay(ctx, []step{{"alice", "drbdadm primary --force r0/1", 11, `State change failed: \(-5\)`}, {"alice", "drbdadm cstate r0/0", 0, `^Connected\n$`}})
 	set("bob", true)
 	s.replay(ctx, []step{
 		{"bob", "drbdadm create-md r0/1", 0, created},

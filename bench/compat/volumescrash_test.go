@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -44,19 +43,9 @@ func TestVolumesCut(t *testing.T) {
 			if c.add {
 				s.replay(ctx, []step{{"alice", "drbdadm create-md r0/1", 0, created}})
 			}
-			var adjust sync.WaitGroup
-			adjust.Go(func() { s.run(ctx, "alice", "drbdadm adjust r0") }) // whatever becomes of it
-			select {
-			case <-time.After(c.after):
-			case <-ctx.Done():
-			}
-			alice := s.p.Node("alice")
-			if err := alice.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			adjust.Wait()
+			s.killDuring(ctx, "drbdadm adjust r0", c.after, "alice")
 			v.Close()
-			if err := alice.Start(ctx); err != nil {
+			if err := s.p.Node("alice").Start(ctx); err != nil {
 				t.Fatal(err)
 			}
 			set("bob", c.add)

@@ -349,6 +349,19 @@ func (r *Resource) usedLocked() (state.Local, []state.PeerView) {
 	return l, peers
 }
 
+// withoutNewLocked names a peer in sight that does not have a volume that was added here: it would have to be left alone with the others until it has.
+// Called with mu held.
+func (r *Resource) withoutNewLocked(a *attachment) string {
+	for _, p := range r.peers {
+		for i, v := range p.view.Volumes {
+			if p.inSight() && i < len(a.meta.Volumes) && untouched(&a.meta.Volumes[i]) && state.Disk(v.Disk) == state.Diskless {
+				return p.name
+			}
+		}
+	}
+	return ""
+}
+
 // declareNew says that the data here of volumes that were added counts; it goes to the peers as a first synchronisation. This node is Primary already. Called
 // with the token held.
 func (r *Resource) declareNew(a *attachment) error {
@@ -356,6 +369,10 @@ func (r *Resource) declareNew(a *attachment) error {
 	if a == nil || r.remote != nil || a.upToDate() {
 		r.mu.Unlock()
 		return nil
+	}
+	if name := r.withoutNewLocked(a); name != "" {
+		r.mu.Unlock()
+		return state.Refused(state.SSNoRemoteDisk, "%s has no such volume yet: adjust it first, or disconnect it", name)
 	}
 	r.forceUpToDateLocked(a)
 	r.newGenerationLocked(a)
