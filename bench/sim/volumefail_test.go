@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -156,6 +157,43 @@ func (d *duo) holdsAt(m *machine, volume, b int, text string) {
 	got := make([]byte, block.Size)
 	if err := m.disks[volume].ReadAt(got, int64(b)*block.Size); err != nil || !bytes.Equal(got, filled(text)) {
 		d.Errorf("block %d of volume %d of %s holds %.20q, not %q (%v)", b, volume, m.name, got, text, err)
+	}
+}
+
+// TestInvalidatePrimary: a connected Primary gives its data up under its clients, who read the peer's until everything was fetched from there. One that is not
+// connected refuses, as DRBD's does.
+func TestInvalidatePrimary(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		d := pairUp(t, dir, "", "", "")
+		v := d.client(d.alice, 0)
+		defer v.close()
+		v.writes("good", 1, 2, 3)
+		d.settledButPrimary()
+		if err := d.alice.disks[0].WriteAt(filled("rotten"), 2*block.Size); err != nil {
+			t.Fatal(err)
+		}
+		d.verb(d.alice, "invalidate")
+		v.reads("good", 1, 2, 3)
+		v.writes("new", 3)
+		v.reads("new", 3)
+		d.disksAre(d.alice, state.UpToDate)
+		v.reads("good", 2)
+		d.holds(d.alice, 2, "good")
+		d.verb(d.alice, "disconnect")
+		if err := d.alice.do("invalidate"); err == nil || !strings.Contains(err.Error(), "(-2)") {
+			t.Errorf("invalidate of a Primary alone: %v", err)
+		}
+		d.verb(d.alice, "connect")
+		d.settled()
+	})
+}
+
+// settledButPrimary waits until the peer has applied everything.
+func (d *duo) settledButPrimary() {
+	d.Helper()
+	if err := d.wait("in sync", func(a, b face.Resource) bool { return inSync(a) && inSync(b) }); err != nil {
+		d.Fatal(err)
 	}
 }
 

@@ -18,6 +18,7 @@
 //	iofail.go    a backing disk that fails
 //	front.go     where clients' requests go: the disks here, or a peer
 //	partial.go   a volume that loses its disk while the resource goes on; fetch.go what a peer reads for it
+//	invalidate.go the data of a Primary is given up under its clients
 //	remote.go    a Primary without a good disk
 //	served.go    what its peer does for it
 //	startup.go   become-primary-on

@@ -373,7 +373,12 @@ func (r *Resource) invalidate(ctx context.Context, local bool) error {
 		r.mu.Unlock()
 		return state.Refused(state.SSNoLocalDisk, "attach the disk first")
 	}
+	if local && r.servesLocallyLocked() {
+		r.mu.Unlock()
+		return r.invalidateServing(a)
+	}
 	l, peers := r.viewsLocked()
+	l.RemoteReads = false
 	if f := mayInvalidate(l, peers); f != nil {
 		r.mu.Unlock()
 		return f
@@ -416,7 +421,6 @@ func (a *attachment) forsakeLocked(peers []*peer) {
 // mayInvalidate lets the data go where some peer can give it back.
 func mayInvalidate(l state.Local, peers []state.PeerView) *state.Refusal {
 	f := state.Refused(state.SSNeedConnection, "there is no peer to sync from")
-	l.RemoteReads = false // a Primary writes to its disk as long as it has one
 	for _, p := range peers {
 		if f = state.MayInvalidate(l, p); f == nil {
 			return nil
