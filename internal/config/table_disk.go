@@ -13,7 +13,7 @@ func diskOptions() []Option {
 	return []Option{
 		enum("disk", "on-io-error", "detach", "0.7 8.3 8.4 9", "pass_on", "call-local-io-error", "detach").
 			to(func(v *sections) any { return &v.Disk.OnIOError }).
-			does("an error of the backing disk. detach goes Diskless until it is attached again: a Primary has its peer carry out its clients' requests, who notice nothing, where one connected peer is UpToDate; else the client hears of the error. call-local-io-error runs the handler beside that. pass_on reports the error to the client and marks the blocks; on a Secondary it ends the connection and tries again"),
+			does("an error of the backing disk. detach goes Diskless until it is attached again: a Primary has its peer carry out its clients' requests, who notice nothing, where a connected peer is UpToDate; else the client hears of the error. One volume of several goes alone. call-local-io-error runs the handler beside that. pass_on keeps the disk: a read is answered by a peer that is UpToDate, else the client hears of the error; the blocks are marked; on a Secondary it ends the connection and tries again"),
 		number("disk", "size", "0", 0, 1<<41, 's', "sectors", "0.7 8.3 8.4 9").to(func(v *sections) any { return &v.Disk.Size }).
 			does("usable size; 0: that of the backing disk"),
 		yesNoOption("disk", "disk-barrier", "no", "8.4 9").inert(flushes),
