@@ -82,6 +82,7 @@ func (a *ActivityLog) raise(rising []*extent) error {
 	a.mu.Unlock()
 	defer a.mu.Lock()
 	a.updates.Add(1)
+	a.s.o.BeforeSync()
 	return a.s.update(true, func(b *pebble.Batch) error {
 		var errs error
 		for _, e := range victims {

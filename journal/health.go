@@ -24,7 +24,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		Lock:                        s.lock,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cacheBytes,
-		MemTableSize:                memTableBytes,
+		MemTableSize:                s.o.MemTable,
 		MemTableStopWritesThreshold: memTables,
 		// The log only grows at its end: tables in L0 hardly overlap, and trimming drops them whole. Writers wait
 		// for the disk (memtables), not for tidying up.

@@ -115,6 +115,7 @@ func (g *Staging) Append(entries []Staged) error {
 	if err != nil {
 		return fmt.Errorf("stage batches: %w", err)
 	}
+	g.s.o.BeforeSync()
 	err = g.s.update(true, func(b *pebble.Batch) error {
 		for i := range entries {
 			if err := putStaged(b, index+uint64(i), &entries[i]); err != nil {

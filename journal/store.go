@@ -39,6 +39,11 @@ type Options struct {
 	// staging and history have stopped) and that the store has failed (ErrFailed), each at most once for an
 	// Open or Rearm. It may use the store, but not Close it.
 	OnFailure func(error)
+	// MemTable is what gathers in memory before it becomes a table on disk, in bytes; 0: 16 MiB.
+	MemTable uint64
+	// BeforeSync is called, where not nil, before a commit that is durable when it returns, and holds it up. No lock is held then that
+	// anybody waits for: a simulation lets time pass there.
+	BeforeSync func()
 }
 
 func (o Options) withDefaults() Options {
@@ -58,6 +63,12 @@ func (o Options) withDefaults() Options {
 		if *d.v <= 0 {
 			*d.v = d.def
 		}
+	}
+	if o.MemTable == 0 {
+		o.MemTable = memTableBytes
+	}
+	if o.BeforeSync == nil {
+		o.BeforeSync = func() {}
 	}
 	if o.OnFailure == nil {
 		o.OnFailure = func(error) {}

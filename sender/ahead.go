@@ -34,7 +34,7 @@ func (g *Group) untrackLocked(chosen func(*Peer) bool) int {
 			continue
 		}
 		n++
-		p.tracking, p.since = byBitmap, time.Now()
+		p.tracking, p.since = byBitmap, g.clock.now()
 		p.converted = make(chan struct{})
 		p.protocol.Store(0) // nobody waits for this peer until it is tracked by journal again
 		g.journaling--

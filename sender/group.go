@@ -50,6 +50,7 @@ type Config struct {
 	MaxJournal int64
 	OnFull     FullPolicy
 	Hooks      Hooks
+	Now        func() time.Time // the clock on the wall; nil: time.Now
 	Logger     *slog.Logger
 
 	// Elsewhere, where set, reads what the disk here does not give from a peer that has everything up to at; never from the one that is
@@ -96,6 +97,8 @@ type Group struct {
 	// the disk's word for it, goes behind these records in every stream. So it does behind one whose write the disk refused.
 	found atomic.Pointer[block.Seq]
 
+	clock clock // of records; guarded by order
+
 	trimming sync.Mutex // one trim at a time
 
 	converters sync.WaitGroup
@@ -107,6 +110,7 @@ type Group struct {
 func New(c Config) (*Group, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	g := &Group{log: c.Store.Log(), store: c.Store, onFull: c.OnFull, limit: c.MaxJournal, hooks: c.Hooks, logger: c.Logger, other: c.Elsewhere, noData: c.NoData, ctx: ctx, stop: stop}
+	g.clock = newClock(c.Now)
 	g.last = g.log.End()
 	g.start = g.last
 	found := g.last
@@ -152,6 +156,7 @@ func (g *Group) Begin(atLeast uint64) (block.Seq, error) {
 		return block.Seq{}, fmt.Errorf("begin journal epoch: %w", err)
 	}
 	g.last, g.start = start, start
+	g.clock.set()
 	return start, nil
 }
 
@@ -349,7 +354,7 @@ func (g *Group) submit(v *Volume, o *op) (block.Seq, error) {
 // appendLocked submits o as one record, or as several of at most block.MaxRecord where it carries data.
 func (g *Group) appendLocked(v *Volume, o *op) (block.Seq, error) {
 	rec := &o.record
-	*rec = block.Record{Time: time.Now().UnixNano(), Volume: v.number, Kind: o.kind}
+	*rec = block.Record{Time: g.clock.now().UnixNano(), Volume: v.number, Kind: o.kind}
 	step := o.Len
 	if o.kind == block.Write {
 		step = block.MaxRecord

@@ -142,9 +142,9 @@ func (p *Peer) ByJournal() bool {
 
 // Lag is how far the peer is behind: the age of the oldest write that it has not staged, and the bytes to be sent.
 // Where the journal was given up, the age is that of the decision.
-func (p *Peer) Lag(now time.Time) (time.Duration, int64, uint64) {
+func (p *Peer) Lag() (time.Duration, int64, uint64) {
 	p.group.order.Lock()
-	mode, since := p.tracking, p.since
+	now, mode, since := p.group.clock.now(), p.tracking, p.since
 	p.group.order.Unlock()
 	if mode == byBitmap {
 		blocks := p.OutOfSync()

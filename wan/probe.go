@@ -33,7 +33,7 @@ func (s *Session) Probe(ctx context.Context, n int, every time.Duration) (Probed
 		return Probed{}, fmt.Errorf("probe link to %s: another probe runs", s.peer)
 	}
 	defer s.pongs.Store(nil)
-	sent := map[int64]bool{}
+	sent := map[int64]time.Time{} // by what the ping says; the clock on the wall may be set meanwhile
 	var trips []time.Duration
 	tick := time.NewTimer(0)
 	defer tick.Stop()
@@ -44,16 +44,16 @@ func (s *Session) Probe(ctx context.Context, n int, every time.Duration) (Probed
 			if p.Sent == n {
 				continue
 			}
-			now := time.Now().UnixNano()
-			if s.pulse.TryWriteAll(frame.Append(nil, &frame.Ping{Sent: now})) == nil {
-				sent[now] = true
+			now := time.Now()
+			if s.pulse.TryWriteAll(frame.Append(nil, &frame.Ping{Sent: now.UnixNano()})) == nil {
+				sent[now.UnixNano()] = now
 				p.Sent++
 			}
 			tick.Reset(every)
 		case stamp := <-answers:
-			if sent[stamp] { // else it answers one of the session's own
+			if at, ok := sent[stamp]; ok { // else it answers one of the session's own
 				delete(sent, stamp)
-				trips = append(trips, time.Duration(time.Now().UnixNano()-stamp))
+				trips = append(trips, time.Since(at))
 			}
 		case <-s.done:
 			return p, s.ended("probe link to")

@@ -22,7 +22,7 @@ var defects = []defect{
 	{name: "extent not hot before its first write", file: "sender/volume.go",
 		old: "} else {\n\t\tdefer g.al.Release(v.number, o.Range)", new: "} else if g.al.Release(v.number, o.Range); true {\n\t\t_ = g.al.Clear()"},
 	{name: "extent made hot without a sync", file: "journal/activityserve.go",
-		old: "return a.s.update(true, func(b *pebble.Batch) error {\n\t\tvar errs", new: "return a.s.update(false, func(b *pebble.Batch) error {\n\t\tvar errs",
+		old: "a.s.o.BeforeSync()\n\treturn a.s.update(true, func(b *pebble.Batch) error {\n\t\tvar errs", new: "a.s.o.BeforeSync()\n\treturn a.s.update(false, func(b *pebble.Batch) error {\n\t\tvar errs",
 		pin: [2]string{"./journal", "TestActivityLogIsDurableBeforeItReturns"}, why: syncsTakeNoTime},
 	{name: "flush without the disk", file: "sender/volume.go",
 		old: "\terr := v.disk.Sync()\n\tif jerr", new: "\tvar err error\n\tif jerr"},

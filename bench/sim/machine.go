@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"drship/internal/config"
 	"drship/internal/disk"
 	"drship/internal/nbd"
+	"drship/journal"
 )
 
 // machine is one machine: what survives a loss of power, and the node that runs on it.
@@ -33,9 +35,12 @@ type machine struct {
 	rate  int64 // what its disks move, bytes a second; 0 without limit
 
 	fs     *vfs.MemFS
+	store  trouble // of the file system
 	disks  []*disk.Mem
 	fails  disk.Plan    // what goes wrong with the disks
 	broken [4]disk.Plan // what goes wrong with one of them
+	pace   atomic.Int64 // nanoseconds that a write to a disk takes at most
+	skew   atomic.Int64 // nanoseconds that the machine's clock is ahead of the true time
 
 	node  *node.Node // nil while off
 	alive context.Context
@@ -51,6 +56,7 @@ func newMachine(w *world, name, dir string, p plan, seed uint64, log io.Writer) 
 	if name == "bob" {
 		m.rate = p.bobDisk
 	}
+	m.pace.Store(int64(quickDisk))
 	if m.dwell == 0 {
 		m.dwell = 5 * time.Second
 	}
@@ -78,7 +84,13 @@ func fill(d *disk.Mem) {
 
 func (m *machine) power() context.Context { return m.alive }
 
-// slow is a disk that takes its time, so that a loss of power can come between any two requests.
+const (
+	quickDisk = 200 * time.Microsecond
+	slowDisk  = 20 * time.Millisecond
+	memTable  = 1 << 20 // of a store: small, so that tables are written and merged within a run
+)
+
+// slow is a disk that takes its time, so that a loss of power can come between any two requests, and a read amid a write.
 type slow struct {
 	disk.Disk
 	rng  func() time.Duration
@@ -99,9 +111,16 @@ func (d slow) ReadAt(p []byte, off int64) error {
 	return d.Disk.ReadAt(p, off)
 }
 
-// WriteAt implements disk.Disk.
+// WriteAt implements disk.Disk. Half of a long write comes first.
 func (d slow) WriteAt(p []byte, off int64) error {
 	time.Sleep(d.rng() + d.moves(len(p)))
+	if half := len(p) / 2 &^ 4095; half > 0 {
+		if err := d.Disk.WriteAt(p[:half], off); err != nil {
+			return err
+		}
+		time.Sleep(d.rng())
+		p, off = p[half:], off+int64(half)
+	}
 	return d.Disk.WriteAt(p, off)
 }
 
@@ -117,7 +136,7 @@ func (m *machine) start() error {
 	disks := m.disks
 	seed := m.rng.Uint64()
 	env := node.Env{
-		StateDir: filepath.Join(m.dir, m.name), RunDir: m.dir, Node: m.name, FS: m.fs, AheadDwell: m.dwell,
+		StateDir: filepath.Join(m.dir, m.name), RunDir: m.dir, Node: m.name, FS: shaky{m.fs, &m.store}, AheadDwell: m.dwell, Now: m.clock,
 		Logger:     slog.New(slog.NewTextHandler(m.log, nil)).With("node", m.name),
 		LoadConfig: func() (*config.Config, error) { return config.Parse("sim.conf", []byte(m.conf), config.ParseOptions{}) },
 		OpenDisk: func(path string) (disk.Disk, error) {
@@ -126,7 +145,12 @@ func (m *machine) start() error {
 				return nil, fmt.Errorf("no disk %s", path)
 			}
 			disks[i].Reopen()
-			return slow{disk.Faulty(disk.Faulty(disks[i], &m.broken[i]), &m.fails), jitter(seed, uint64(i), 200*time.Microsecond), m.rate}, nil
+			return slow{disk.Faulty(disk.Faulty(disks[i], &m.broken[i]), &m.fails), m.jitter(seed, uint64(i)), m.rate}, nil
+		},
+		Store: func(o *journal.Options) {
+			o.MemTable = memTable
+			took := m.jitter(seed, 1000)
+			o.BeforeSync = func() { time.Sleep(took()) }
 		},
 		ListenPacket: func(_ context.Context, addr string) (net.PacketConn, error) { return m.world.listen(m, addr) },
 	}
@@ -138,14 +162,17 @@ func (m *machine) start() error {
 	return nil
 }
 
-// jitter draws times up to most. A channel guards it: whoever waited for a mutex would stop the clock.
-func jitter(seed, stream uint64, most time.Duration) func() time.Duration {
+// clock is what the machine's clock says.
+func (m *machine) clock() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) }
+
+// jitter draws times up to what the machine's disks take. A channel guards it: whoever waited for a mutex would stop the clock.
+func (m *machine) jitter(seed, stream uint64) func() time.Duration {
 	rng := rand.New(rand.NewPCG(seed, stream))
 	lock := make(chan struct{}, 1)
 	return func() time.Duration {
 		lock <- struct{}{}
 		defer func() { <-lock }()
-		return time.Duration(rng.Int64N(int64(most)))
+		return time.Duration(rng.Int64N(m.pace.Load()))
 	}
 }
 

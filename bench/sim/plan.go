@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"time"
 )
 
@@ -12,7 +13,18 @@ const volumeSize = 8 << 20
 type line struct {
 	delay, jitter time.Duration
 	loss          float64
+	noise         noise
 }
+
+// noise is what befalls packets beside delay and loss, each as a share of them.
+type noise struct {
+	twice float64 // arrive twice
+	late  float64 // are overtaken by others
+	bent  float64 // arrive with a bit turned over
+}
+
+// maxLate is how much longer a packet takes at most that is overtaken.
+const maxLate = 30 * time.Millisecond
 
 // plan is what a seed stands for.
 type plan struct {
@@ -22,6 +34,8 @@ type plan struct {
 	journal  string // max-size; small enough to fill now and then
 	csums    bool
 	moments  []moment
+	packing  string // statements of the wan section
+	burst    bool   // writers begin at the same instants, so that their writes meet
 
 	// Of a run that is about rates; zero is what the drawn plans have.
 	size    int64         // of a volume, bytes
@@ -53,12 +67,32 @@ type moment struct {
 	gap      time.Duration // between the two crashes of bothDie
 	failover bool          // the secondary is promoted
 	again    time.Duration // 0, or how long into its recovery whoever comes back crashes once more
+	oneWay   bool          // the cut silences one of the two alone
+	behind   time.Duration // 0, or how long into the resync that follows a long absence of the secondary the faults come
+	slow     bool          // disks and stores take their time
+	sick     syscall.Errno // what the victim's store gets for every write in the second half of the load
+	skew     time.Duration // by how much a clock is set meanwhile
 }
 
 func (m moment) String() string {
 	s := fmt.Sprintf("load %v, delay %v, loss %.2f", m.load, m.line.delay, m.line.loss)
+	if m.line.noise != (noise{}) {
+		s += fmt.Sprintf(", noise %.2f", m.line.noise)
+	}
+	if m.behind > 0 {
+		s += fmt.Sprintf(", %v into a resync", m.behind)
+	}
 	if m.cutFor > 0 {
-		s += fmt.Sprintf(", cut at %v for %v", m.cutAt, m.cutFor)
+		s += fmt.Sprintf(", cut%s at %v for %v", map[bool]string{true: " one way"}[m.oneWay], m.cutAt, m.cutFor)
+	}
+	if m.slow {
+		s += ", slow disks"
+	}
+	if m.skew != 0 {
+		s += fmt.Sprintf(", a clock set by %v", m.skew)
+	}
+	if m.sick != 0 {
+		s += fmt.Sprintf(", the victim's store: %v", m.sick)
 	}
 	s += ", " + [...]string{"nobody dies", "primary dies", "secondary dies", "both die"}[m.victim]
 	if m.victim != nobody {
@@ -98,7 +132,41 @@ func draw(seed uint64) plan {
 		}
 		p.moments = append(p.moments, m)
 	}
+	p.drawMore(rand.New(rand.NewPCG(seed, 0x6d6f7265)))
 	return p
+}
+
+// drawMore draws what plans got later, from a source of its own: so what seeds stood for before they still stand for.
+func (p *plan) drawMore(r *rand.Rand) {
+	p.packing = []string{"", "compression off; ", "compression s2; ", "compression zstd; "}[r.IntN(4)]
+	p.burst = r.IntN(2) == 0
+	for i := range p.moments {
+		m := &p.moments[i]
+		if r.IntN(4) == 0 {
+			m.line.noise = noise{twice: r.Float64() * 0.2, late: r.Float64() * 0.1, bent: r.Float64() * 0.03}
+		}
+		m.oneWay = r.IntN(2) == 0
+		m.slow = r.IntN(5) == 0
+		if r.IntN(5) == 0 {
+			m.skew = between(r, -50*time.Hour, 50*time.Hour)
+		}
+		behind := between(r, time.Millisecond, 3*time.Second)
+		switch r.IntN(8) {
+		case 0:
+			m.behind = behind
+			if r.IntN(3) > 0 {
+				m.victim, m.failover, m.cutFor = primaryDies, true, 0
+			}
+		case 1:
+			m.sick = []syscall.Errno{syscall.EIO, syscall.ENOSPC}[r.IntN(2)]
+			m.victim, m.failover = primaryDies+victim(r.IntN(2)), false
+		}
+	}
+	for i := range p.moments {
+		if p.moments[i].behind > 0 {
+			p.journal, p.disk = "1M", "resync-rate 1M; c-plan-ahead 0;"
+		}
+	}
 }
 
 func between(r *rand.Rand, low, high time.Duration) time.Duration {
@@ -110,6 +178,7 @@ resource r0 {
 	net { protocol %c; cram-hmac-alg sha256; shared-secret "simulated"; %s }
 	disk { %s }
 	journal { max-size %s; }
+	wan { %scache-size 1M; }
 	on alice { address 10.0.0.1:7788; %s }
 	on bob   { address 10.0.0.2:7788; %s }
 }
@@ -121,7 +190,7 @@ func (p plan) config() string {
 	if p.csums {
 		csums = "csums-alg sha1;"
 	}
-	return fmt.Sprintf(configuration, p.protocol, csums, p.disk, p.journal, p.disks("alice"), p.disks("bob"))
+	return fmt.Sprintf(configuration, p.protocol, csums, p.disk, p.journal, p.packing, p.disks("alice"), p.disks("bob"))
 }
 
 // disks are the volumes of one host.

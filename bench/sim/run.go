@@ -24,15 +24,19 @@ type run struct {
 	plan
 	world              *world
 	primary, secondary *machine
+	machines           []*machine
 	rng                *rand.Rand
 	base               []stamp.Image // what both disks held when the moment began
 	next               uint64
 	out                io.Writer
+	atlas              *atlas
 }
 
 // simulate carries out a plan. It is called inside a bubble of virtual time.
-func simulate(p plan, dir string, out io.Writer) (err error) {
+func simulate(p plan, dir string, out io.Writer, met *atlas) (err error) {
 	r := newRun(p, dir, out)
+	r.atlas = met
+	clear(met.last)
 	defer r.close()
 	r.world.set(line{delay: time.Millisecond})
 	if err := r.create(); err != nil {
@@ -49,9 +53,10 @@ func simulate(p plan, dir string, out io.Writer) (err error) {
 
 func newRun(p plan, dir string, out io.Writer) *run {
 	w := newWorld(p)
-	r := &run{plan: p, world: w, rng: rand.New(rand.NewPCG(p.seed, 0x72756e)), next: 1, out: out}
+	r := &run{plan: p, world: w, rng: rand.New(rand.NewPCG(p.seed, 0x72756e)), next: 1, out: out, atlas: newAtlas()}
 	r.primary = newMachine(w, "alice", dir, p, p.seed, out)
 	r.secondary = newMachine(w, "bob", dir, p, p.seed+100, out)
+	r.machines = []*machine{r.primary, r.secondary}
 	return r
 }
 
@@ -86,7 +91,16 @@ func (r *run) create() error {
 // moment goes from an equal pair to an equal pair.
 func (r *run) moment(m moment) error {
 	r.world.set(m.line)
+	for _, side := range r.machines {
+		side.pace.Store(int64(quickDisk))
+		if m.slow {
+			side.pace.Store(int64(slowDisk))
+		}
+	}
 	log, end := r.load(m)
+	if err := r.fallBehind(m); err != nil {
+		return errors.Join(err, end())
+	}
 	if err := r.faults(m); err != nil {
 		return errors.Join(err, end())
 	}
@@ -97,11 +111,30 @@ func (r *run) moment(m moment) error {
 	if err := r.recover(m, log.Ops()); err != nil {
 		return err
 	}
-	r.world.setCut(false)
+	r.world.mend()
 	if err := r.healSplitBrain(); err != nil {
 		return err
 	}
 	return r.equal()
+}
+
+// fallBehind lets the secondary be away until the journal has given it up, and return.
+func (r *run) fallBehind(m moment) error {
+	if m.behind == 0 {
+		return nil
+	}
+	if err := r.secondary.do("disconnect"); err != nil {
+		return err
+	}
+	r.pass(500 * time.Millisecond)
+	if err := r.secondary.do("connect"); err != nil {
+		return err
+	}
+	for end := time.Now().Add(time.Minute); time.Now().Before(end) && r.secondary.status().Peers[0].Volumes[0].Conn != state.SyncTarget; {
+		r.pass(20 * time.Millisecond)
+	}
+	r.pass(m.behind)
+	return nil
 }
 
 // load starts the writers. The returned function ends them and says how it went.
@@ -109,12 +142,16 @@ func (r *run) load(m moment) (*stamp.Log, func() error) {
 	log := stamp.NewLog(r.next)
 	ctx, cancel := context.WithCancel(context.Background())
 	l := stamp.Mixed(stamp.Load{Size: volumeSize, Writers: writers, Seed: r.rng.Uint64(), Log: log})
+	l.Large = 0.004 // enough for what large writes do otherwise
 	var mu sync.Mutex
 	rng := rand.New(rand.NewPCG(r.seed, r.next))
 	l.Pace = func(ctx context.Context) error {
 		mu.Lock()
 		d := time.Duration(rng.ExpFloat64() * float64(8*time.Millisecond))
 		mu.Unlock()
+		if r.burst {
+			d = time.Until(time.Now().Add(d).Truncate(4 * time.Millisecond).Add(4 * time.Millisecond))
+		}
 		select {
 		case <-time.After(d):
 			return nil
@@ -147,20 +184,44 @@ func (r *run) load(m moment) (*stamp.Log, func() error) {
 // faults lets time pass and things break.
 func (r *run) faults(m moment) error {
 	if m.cutFor > 0 {
-		time.Sleep(m.cutAt)
-		r.world.setCut(true)
-		time.Sleep(min(m.cutFor, m.load-m.cutAt+m.cutFor/2))
+		r.pass(m.cutAt)
+		r.cut(m.oneWay)
+		r.pass(min(m.cutFor, m.load-m.cutAt+m.cutFor/2))
 		if m.cutFor%2 == 0 { // else the victim dies with the line still cut
-			r.world.setCut(false)
+			r.world.mend()
 		}
 	}
-	time.Sleep(m.load)
+	r.pass(m.load / 2)
+	if m.skew != 0 {
+		r.machines[r.rng.IntN(2)].skew.Add(int64(m.skew))
+	}
+	if m.sick != 0 {
+		map[victim]*machine{primaryDies: r.primary, secondaryDies: r.secondary}[m.victim].store.set(m.sick)
+	}
+	r.pass(m.load - m.load/2)
+	if lag := r.primary.lag(); lag > time.Hour {
+		return fmt.Errorf("the peer is said to be %v behind after %v", lag, m.load)
+	}
+	return r.crashes(m)
+}
+
+// cut silences both machines, or one of them.
+func (r *run) cut(oneWay bool) {
+	if oneWay {
+		r.world.setOneWay(trioAddresses[r.machines[r.rng.IntN(2)].name])
+		return
+	}
+	r.world.setCut(true)
+}
+
+// crashes takes down whom the moment names.
+func (r *run) crashes(m moment) error {
 	switch m.victim {
 	case primaryDies:
 		r.primary.crash(m.fault)
 	case secondaryDies:
 		r.secondary.crash(m.fault)
-		time.Sleep(m.gap)
+		r.pass(m.gap)
 		return r.boot(r.secondary, m)
 	case bothDie:
 		first, second := r.primary, r.secondary
@@ -176,6 +237,7 @@ func (r *run) faults(m moment) error {
 
 // boot starts a machine; where the moment says so it crashes once more on its way up.
 func (r *run) boot(m *machine, how moment) error {
+	m.store.set(0)
 	if err := errors.Join(m.start(), m.do("up")); err != nil {
 		return err
 	}
@@ -195,7 +257,7 @@ func (r *run) recover(m moment, ops []stamp.Op) error {
 	case m.failover:
 		return r.failover(m, ops)
 	}
-	r.world.setCut(false)
+	r.world.mend()
 	if err := r.boot(r.primary, m); err != nil {
 		return err
 	}
@@ -241,7 +303,7 @@ func (r *run) failover(m moment, ops []stamp.Op) error {
 		return err
 	}
 	c := stamp.CheckOptions{Prefix: true}
-	if r.protocol == 'C' && m.cutFor == 0 && r.journal != "1M" {
+	if r.protocol == 'C' && m.cutFor == 0 && m.behind == 0 && r.journal != "1M" {
 		c.Must = func(o *stamp.Op) bool { return o.Done != 0 }
 	}
 	if err := r.check(r.primary, ops, c); err != nil {
@@ -258,7 +320,7 @@ func (r *run) promote(options ...string) error {
 		if err == nil || time.Now().After(end) {
 			return err
 		}
-		time.Sleep(time.Second)
+		r.pass(time.Second)
 	}
 }
 
@@ -273,7 +335,7 @@ func (r *run) inconsistent(m *machine) bool {
 
 // healSplitBrain does what an administrator does: the secondary's data goes.
 func (r *run) healSplitBrain() error {
-	time.Sleep(30 * time.Second)
+	r.pass(30 * time.Second)
 	a, b := r.primary.status(), r.secondary.status()
 	if a.Peers[0].Conn != state.StandAlone && b.Peers[0].Conn != state.StandAlone {
 		return nil
@@ -311,6 +373,7 @@ func (r *run) wait(what string, ok func(a, b face.Resource) bool) error {
 		if time.Now().After(end) {
 			return fmt.Errorf("not %s after %v:\n%+v\n%+v", what, patience, a, b)
 		}
+		r.look()
 		time.Sleep(50 * time.Millisecond)
 	}
 }
@@ -320,7 +383,7 @@ func (r *run) equal() error {
 	if err := r.wait("in sync", func(a, b face.Resource) bool { return inSync(a) && inSync(b) }); err != nil {
 		return err
 	}
-	time.Sleep(10 * time.Second) // what is staged gets applied
+	r.pass(10 * time.Second) // what is staged gets applied
 	r.base = nil
 	if err := r.flush(); err != nil {
 		return err

@@ -23,10 +23,14 @@ const (
 	noSecond   = 'a' // crash during recovery
 	noFailover = 'f'
 	shortLoad  = 's'
+	noAbsence  = 'b' // behind
+	quickDisks = 'd'
+	noSkew     = 'k'
+	noSickness = 'x' // of a store
 	oneVolume  = 'o'
 )
 
-var momentEdits = []byte{dropMoment, noCrash, noCut, noFailover, noSecond, cleanLine, shortLoad}
+var momentEdits = []byte{dropMoment, noCrash, noCut, noAbsence, noSickness, noFailover, noSecond, cleanLine, quickDisks, noSkew, shortLoad}
 
 // shortestLoad is what shortLoad leaves.
 const shortestLoad = 20 * time.Millisecond
@@ -94,9 +98,17 @@ func (m *moment) simplify(what byte) {
 	case cleanLine:
 		m.line = line{delay: time.Millisecond}
 	case noCut:
-		m.cutAt, m.cutFor = 0, 0
+		m.cutAt, m.cutFor, m.oneWay = 0, 0, false
 	case noCrash:
-		m.victim, m.fault, m.gap, m.failover, m.again = nobody, 0, 0, false, 0
+		m.victim, m.fault, m.gap, m.failover, m.again, m.sick = nobody, 0, 0, false, 0, 0
+	case noAbsence:
+		m.behind = 0
+	case quickDisks:
+		m.slow = false
+	case noSkew:
+		m.skew = 0
+	case noSickness:
+		m.sick = 0
 	case noSecond:
 		m.again = 0
 	case noFailover:

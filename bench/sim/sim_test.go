@@ -45,28 +45,30 @@ func TestSimulation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	met := newAtlas()
 	for seed := *first; seed < *first+n; seed++ {
 		p := draw(seed)
 		var log lockedBuffer
-		err := simulateIn(t, p.edited(simpler), &log)
+		err := simulateIn(t, p.edited(simpler), &log, met)
 		if *keep {
 			t.Logf("seed %d:\n%s", seed, log.String())
 		}
 		if err != nil {
 			t.Errorf("seed %d: %v\nreplay: go test ./bench/sim -run Simulation -seed %d -seeds 1 -log -edits '%s'", seed, err, seed, *edits)
-			less := shrink(p, simpler, *small, func(p plan) bool { return simulateIn(t, p, new(lockedBuffer)) != nil })
+			less := shrink(p, simpler, *small, func(p plan) bool { return simulateIn(t, p, new(lockedBuffer), newAtlas()) != nil })
 			if len(less) > len(simpler) {
 				t.Logf("fails as well with -edits '%s': %v", formatEdits(less), p.edited(less).moments)
 			}
 			return
 		}
 	}
+	t.Logf("%d seeds met %v", n, met)
 }
 
 // simulateIn runs a plan in a bubble of its own.
-func simulateIn(t *testing.T, p plan, log *lockedBuffer) (err error) {
+func simulateIn(t *testing.T, p plan, log *lockedBuffer, met *atlas) (err error) {
 	dir := t.TempDir()
-	synctest.Test(t, func(*testing.T) { err = simulate(p, dir, log) })
+	synctest.Test(t, func(*testing.T) { err = simulate(p, dir, log, met) })
 	return err
 }
 
@@ -76,12 +78,13 @@ func TestThreeNodes(t *testing.T) {
 	if testing.Short() {
 		n = (n + 9) / 10
 	}
+	met := newAtlas()
 	for seed := *first; seed < *first+n; seed++ {
 		p := drawTrio(seed)
 		var log lockedBuffer
 		dir := t.TempDir()
 		var err error
-		synctest.Test(t, func(*testing.T) { err = simulateTrio(p, dir, &log) })
+		synctest.Test(t, func(*testing.T) { err = simulateTrio(p, dir, &log, met) })
 		if *keep {
 			t.Logf("seed %d:\n%s", seed, log.String())
 		}
@@ -92,4 +95,5 @@ func TestThreeNodes(t *testing.T) {
 			return
 		}
 	}
+	t.Logf("%d seeds met %v", n, met)
 }

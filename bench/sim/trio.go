@@ -21,24 +21,24 @@ var (
 // trio is three nodes going through the moments of a plan. run.primary is who is Primary.
 type trio struct {
 	run
-	plan  trioPlan
-	nodes []*machine // in the order of their names
+	plan trioPlan
 }
 
 // simulateTrio carries out a plan. It is called inside a bubble of virtual time.
-func simulateTrio(p trioPlan, dir string, out io.Writer) error {
+func simulateTrio(p trioPlan, dir string, out io.Writer, met *atlas) error {
 	w := newWorld(p.plan)
 	defer w.net.Close()
 	w.far, w.remote = trioAddresses["charlie"], p.remote
-	t := &trio{plan: p, run: run{plan: p.plan, world: w, rng: rand.New(rand.NewPCG(p.seed, 0x72756e33)), next: 1, out: out}}
+	t := &trio{plan: p, run: run{plan: p.plan, world: w, rng: rand.New(rand.NewPCG(p.seed, 0x72756e33)), next: 1, out: out, atlas: met}}
+	clear(met.last)
 	for i, name := range trioNames {
 		m := newMachine(w, name, dir, p.plan, p.seed+uint64(100*i), out)
 		m.conf = p.config()
-		t.nodes = append(t.nodes, m)
+		t.machines = append(t.machines, m)
 	}
-	t.primary = t.nodes[0]
+	t.primary = t.machines[0]
 	defer func() {
-		for _, m := range t.nodes {
+		for _, m := range t.machines {
 			m.stop()
 		}
 	}()
@@ -56,7 +56,7 @@ func simulateTrio(p trioPlan, dir string, out io.Writer) error {
 }
 
 func (t *trio) create() error {
-	for _, m := range t.nodes {
+	for _, m := range t.machines {
 		if err := errors.Join(m.start(), m.do("create-md"), m.do("up")); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (t *trio) place(i int) *machine {
 }
 
 func (t *trio) others() (rest []*machine) {
-	for _, m := range t.nodes {
+	for _, m := range t.machines {
 		if m != t.primary {
 			rest = append(rest, m)
 		}
@@ -93,11 +93,11 @@ func (t *trio) moment(m trioMoment) error {
 	places := [3]*machine{t.place(0), t.place(1), t.place(2)}
 	log, end := t.load(moment{})
 	stop := t.cut(m, places)
-	time.Sleep(m.load)
+	t.pass(m.load)
 	for i, dies := range m.dead {
 		if dies {
 			places[i].crash(m.fault)
-			time.Sleep(m.gap)
+			t.pass(m.gap)
 		}
 	}
 	if err := end(); err != nil && !m.dead[first3] {
@@ -167,7 +167,7 @@ func (t *trio) failover(m trioMoment, places [3]*machine, ops []stamp.Op) error 
 			return err
 		}
 	}
-	time.Sleep(m.settle)
+	t.pass(m.settle)
 	acked := t.acknowledges(m, places)
 	t.primary = heir
 	if err := t.promoteAnyhow(); err != nil {
@@ -220,16 +220,16 @@ func (t *trio) promoteAnyhow() error {
 		if time.Now().After(end) {
 			return err
 		}
-		time.Sleep(time.Second)
+		t.pass(time.Second)
 	}
 }
 
 // healSplitBrains does what an administrator does: the Primary's data wins.
 func (t *trio) healSplitBrains() error {
 	for range 4 {
-		time.Sleep(30 * time.Second)
+		t.pass(30 * time.Second)
 		alone := false
-		for _, a := range t.nodes {
+		for _, a := range t.machines {
 			for _, p := range a.status().Peers {
 				if p.Conn != state.StandAlone {
 					continue
@@ -258,19 +258,19 @@ func (t *trio) await(what string, ok func() bool) error {
 	for !ok() {
 		if time.Now().After(end) {
 			text := fmt.Sprintf("not %s after %v:", what, patience)
-			for _, m := range t.nodes {
+			for _, m := range t.machines {
 				text += fmt.Sprintf("\n%+v", m.status())
 			}
 			return errors.New(text)
 		}
-		time.Sleep(50 * time.Millisecond)
+		t.pass(50 * time.Millisecond)
 	}
 	return nil
 }
 
 // connected reports whether everybody is connected with everybody.
 func (t *trio) connected() bool {
-	for _, m := range t.nodes {
+	for _, m := range t.machines {
 		f := m.status()
 		if len(f.Peers) != 2 || f.Peers[0].Conn != state.Connected || f.Peers[1].Conn != state.Connected {
 			return false
@@ -284,7 +284,7 @@ func (t *trio) inSync() bool {
 	if !t.connected() {
 		return false
 	}
-	for _, m := range t.nodes {
+	for _, m := range t.machines {
 		f := m.status()
 		for i := range f.Volumes {
 			if f.Volumes[i].Disk != state.UpToDate {
@@ -314,7 +314,7 @@ func (t *trio) equal() error {
 	if err := t.await("in sync", t.inSync); err != nil {
 		return err
 	}
-	time.Sleep(10 * time.Second) // what is staged gets applied
+	t.pass(10 * time.Second) // what is staged gets applied
 	if !t.inSync() {
 		return errors.New("in sync, and then no more")
 	}

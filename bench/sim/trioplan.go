@@ -97,6 +97,7 @@ const trioConfiguration = `
 resource r0 {
 	net { protocol %c; cram-hmac-alg sha256; shared-secret "simulated"; %s }
 	journal { max-size %s; }
+	wan { cache-size 1M; }
 	on alice   { node-id 0; address 10.0.0.1:7788; %s }
 	on bob     { node-id 1; address 10.0.0.2:7788; %s }
 	on charlie { node-id 2; address 10.0.0.3:7788; %s }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"drship/internal/disk"
-	"drship/internal/face"
 	"drship/internal/state"
 )
 
@@ -30,9 +29,7 @@ type walk struct {
 	// lone holds, by machine, what was acknowledged while only its data was in reach. Only naming the machine as the loser may lose it.
 	lone map[string]map[int]string
 
-	seen   map[string]int    // states, and how often they were met
-	last   map[string]string // by machine: the state met last
-	writes int               // acknowledged
+	writes int // acknowledged
 	splits int
 	forced int
 }
@@ -55,7 +52,7 @@ resource r0 {
 // newWalk makes a pair, both sides UpToDate. Inside a bubble.
 func newWalk(seed uint64, dir string, out io.Writer) (*walk, error) {
 	p := plan{seed: seed, protocol: 'C', volumes: 1, journal: "1M"}
-	w := &walk{run: newRun(p, dir, out), rng: rand.New(rand.NewPCG(seed, 0x77616c6b)), safe: map[int]string{}, seen: map[string]int{}, last: map[string]string{},
+	w := &walk{run: newRun(p, dir, out), rng: rand.New(rand.NewPCG(seed, 0x77616c6b)), safe: map[int]string{},
 		lone: map[string]map[int]string{"alice": {}, "bob": {}}}
 	w.nodes = [2]*machine{w.primary, w.secondary}
 	noData := []string{"io-error", "suspend-io"}[seed%2]
@@ -167,34 +164,9 @@ func (w *walk) pass(d time.Duration) {
 
 // look notes the states of both machines.
 func (w *walk) look() {
-	for _, m := range w.nodes {
-		if m.node == nil {
-			w.seen["off"]++
-			continue
-		}
-		f := m.status()
-		if len(f.Volumes) == 0 {
-			w.seen["down"]++
-			continue
-		}
-		own, p := f.Volumes[0].Disk, &f.Peers[0]
-		conn, role := p.Conn, f.Role
-		if p.Conn == state.Connected {
-			conn = p.Volumes[0].Conn
-		}
-		w.seen["connection "+conn.String()]++
-		w.seen["role "+role.String()]++
-		w.seen["peer's role "+p.Role.String()]++
-		w.seen["disk "+own.String()]++
-		w.seen["peer's disk "+p.Volumes[0].Disk.String()]++
-		together := fmt.Sprintf("together %v, %v, %v/%v", conn, role, own, p.Volumes[0].Disk)
-		w.seen[together]++
-		if w.last[m.name] != together {
-			w.last[m.name] = together
-			fmt.Fprintf(w.out, "--- %s: %s\n", m.name, together)
-		}
-		if s := f.Suspended; s.Any() {
-			w.seen["suspended "+strings.Join(reasons(s), "+")]++
+	for _, m := range w.machines {
+		if at := w.atlas.look(m); at != "" {
+			fmt.Fprintf(w.out, "--- %s: %s\n", m.name, at)
 		}
 	}
 }
@@ -472,27 +444,4 @@ func (w *walk) survived() error {
 
 func (w *walk) broken(format string, args ...any) error {
 	return &lostError{fmt.Sprintf(format, args...)}
-}
-
-// coverage lists the states that were met.
-func coverage(seen map[string]int) string {
-	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(seen)) {
-		fmt.Fprintf(&b, "%8d  %s\n", seen[name], name)
-	}
-	return b.String()
-}
-
-// reasons of a suspension, by the words of status.
-func reasons(s face.Suspended) []string {
-	var out []string
-	for _, r := range []struct {
-		on   bool
-		text string
-	}{{s.User, "user"}, {s.NoData, "no-data"}, {s.Fencing, "fencing"}, {s.Quorum, "quorum"}} {
-		if r.on {
-			out = append(out, r.text)
-		}
-	}
-	return out
 }

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"flag"
-	"maps"
 	"testing"
 	"testing/synctest"
 )
@@ -28,7 +27,7 @@ func TestWalk(t *testing.T) {
 	if testing.Short() {
 		n = 1
 	}
-	seen := map[string]int{}
+	seen := newAtlas()
 	writes, splits, forced := 0, 0, 0
 	for i := range n {
 		seed := *first + uint64(i)
@@ -49,9 +48,7 @@ func TestWalk(t *testing.T) {
 			if err != nil {
 				t.Errorf("seed %d: %v\nreplay: go test ./bench/sim -run Walk -seed %d -walks 1 -log", seed, err, seed)
 			}
-			for name, times := range maps.All(w.seen) {
-				seen[name] += times
-			}
+			seen.add(w.atlas)
 			writes, splits, forced = writes+w.writes, splits+w.splits, forced+w.forced
 		})
 		if *keep {
@@ -61,9 +58,9 @@ func TestWalk(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("%d walks of %d steps: %d writes acknowledged, %d split brains, %d times data was declared good\n%s", n, *steps, writes, splits, forced, coverage(seen))
+	t.Logf("%d walks of %d steps: %d writes acknowledged, %d split brains, %d times data was declared good\n%s", n, *steps, writes, splits, forced, seen)
 	for _, name := range everyState {
-		if n >= 30 && seen[name] == 0 {
+		if n >= 30 && seen.states[name] == 0 {
 			t.Errorf("never met: %s", name)
 		}
 	}

@@ -4,12 +4,15 @@
 //
 //	world.go    the network
 //	machine.go  a machine: disks, a store's file system, and the node that runs on it
+//	store.go    a file system that fails
 //	plan.go     what a seed stands for
 //	run.go      a run: load, faults, recovery, checks
+//	states.go   which states were met, and which changes between them
 //	trioplan.go, trio.go  the same with three nodes
 package sim
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,8 +34,10 @@ type world struct {
 	rng    *rand.Rand
 	delay  time.Duration // one way
 	jitter time.Duration
+	noise  noise
 	loss   float64
 	cut    bool
+	oneWay string             // not empty: nothing from that address arrives
 	cuts   map[[2]string]bool // lines between two addresses that are cut, both ways
 	far    string             // the address of a node across a WAN: each way to and from it takes longer by remote
 	remote time.Duration
@@ -54,6 +59,9 @@ func (w *world) latency(p *simnet.Packet) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.delay + time.Duration(w.rng.Int64N(int64(w.jitter)+1))
+	if w.noise.late > 0 && w.rng.Float64() < w.noise.late {
+		d += time.Duration(w.rng.Int64N(int64(maxLate)))
+	}
 	if w.far != "" && (host(p.To) == w.far || host(p.From) == w.far) {
 		d += w.remote
 	}
@@ -79,7 +87,13 @@ func (w *world) setLine(a, b string, cut bool) {
 func (w *world) set(p line) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.delay, w.jitter, w.loss = p.delay, p.jitter, p.loss
+	w.delay, w.jitter, w.loss, w.noise = p.delay, p.jitter, p.loss, p.noise
+}
+
+// mend mends what setCut and setOneWay cut.
+func (w *world) mend() {
+	w.setCut(false)
+	w.setOneWay("")
 }
 
 func (w *world) setCut(cut bool) {
@@ -88,10 +102,28 @@ func (w *world) setCut(cut bool) {
 	w.mu.Unlock()
 }
 
-func (w *world) drops(from, to string) bool {
+// setOneWay lets nothing from an address arrive; from nowhere mends it.
+func (w *world) setOneWay(from string) {
+	w.mu.Lock()
+	w.oneWay = from
+	w.mu.Unlock()
+}
+
+// fate is what becomes of a packet: how often it goes out, and the bit of it that is turned over, -1 for none.
+func (w *world) fate(from, to string, size int) (times, bent int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.cut || w.cuts[[2]string{min(from, to), max(from, to)}] || w.loss > 0 && w.rng.Float64() < w.loss
+	if w.cut || w.oneWay == from || w.cuts[[2]string{min(from, to), max(from, to)}] || w.loss > 0 && w.rng.Float64() < w.loss {
+		return 0, -1
+	}
+	times, bent = 1, -1
+	if w.noise.twice > 0 && w.rng.Float64() < w.noise.twice {
+		times = 2
+	}
+	if w.noise.bent > 0 && w.rng.Float64() < w.noise.bent {
+		bent = w.rng.IntN(8 * size)
+	}
+	return times, bent
 }
 
 // listen opens a socket of a machine.
@@ -123,8 +155,18 @@ func (s *socket) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // WriteTo implements net.PacketConn.
 func (s *socket) WriteTo(b []byte, to net.Addr) (int, error) {
-	if s.alive.Err() != nil || s.world.drops(host(s.LocalAddr()), host(to)) {
+	if s.alive.Err() != nil || len(b) == 0 {
 		return len(b), nil
 	}
-	return s.SimConn.WriteTo(b, to)
+	times, bent := s.world.fate(host(s.LocalAddr()), host(to), len(b))
+	if bent >= 0 {
+		b = bytes.Clone(b)
+		b[bent/8] ^= 1 << (bent % 8)
+	}
+	for range times {
+		if _, err := s.SimConn.WriteTo(b, to); err != nil {
+			return 0, err
+		}
+	}
+	return len(b), nil
 }

@@ -38,19 +38,19 @@ func (r *Resource) checkLimits(now time.Time) {
 		return
 	}
 	for _, p := range r.peers {
-		r.checkLagLocked(p, now)
+		r.checkLagLocked(p)
 		r.checkStallLocked(p, now)
 		r.checkSilenceLocked(p, now)
 	}
 }
 
-func (r *Resource) checkLagLocked(p *peer, now time.Time) {
+func (r *Resource) checkLagLocked(p *peer) {
 	gp := r.att.group.Peer(p.name)
 	limit := p.cfg.WAN.LagLimit
 	if gp == nil || limit <= 0 {
 		return
 	}
-	lag, bytes, _ := gp.Lag(now)
+	lag, bytes, _ := gp.Lag()
 	over := lag > limit
 	if over && !p.alarms.lag {
 		r.log.Warn("lag is over its limit", "peer", p.name, "lag", lag, "bytes", bytes, "lag-limit", limit)

@@ -74,8 +74,10 @@ func (r *Resource) writeDiscarded(a *attachment, peer string, h *journal.History
 	if err := files.MkdirAll(dir, 0o700); err != nil {
 		return "", 0, err
 	}
-	now := time.Now().UTC()
-	path = filepath.Join(dir, now.Format("20060102T150405.000Z")+discard.Suffix)
+	now := r.node.env.Now().UTC()
+	if path, err = freeName(files, dir, now); err != nil {
+		return "", 0, err
+	}
 	f, err := files.Create(path+".new", vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return "", 0, err
@@ -95,6 +97,19 @@ func (r *Resource) writeDiscarded(a *attachment, peer string, h *journal.History
 		return "", 0, errors.Join(fmt.Errorf("write %s: %w", path, err), files.Remove(path+".new"))
 	}
 	return path, blocks, nil
+}
+
+// freeName is a name for what is kept at a time. The clock may have been set back: then a moment later, so that nothing kept before is replaced.
+func freeName(files vfs.FS, dir string, at time.Time) (string, error) {
+	for {
+		path := filepath.Join(dir, at.Format("20060102T150405.000Z")+discard.Suffix)
+		if _, err := files.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return path, nil
+		} else if err != nil {
+			return "", err
+		}
+		at = at.Add(time.Millisecond)
+	}
 }
 
 func copyImages(to io.Writer, head discard.Header, h *journal.History) (blocks int, err error) {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -50,7 +49,7 @@ func (r *Resource) dumpVolume(b *strings.Builder, s *journal.Store, l *look, v *
 		return fmt.Errorf("open bitmap of volume %d for %s: %w", v.Volume, peer, err)
 	}
 	g := l.gi(v, peer)
-	return face.MetaDump{Time: time.Now(), Node: r.node.env.Node, Command: fmt.Sprintf("drship dump-md %s:%s/%d", r.name, peer, v.Volume),
+	return face.MetaDump{Time: r.node.env.Now(), Node: r.node.env.Node, Command: fmt.Sprintf("drship dump-md %s:%s/%d", r.name, peer, v.Volume),
 		Where: r.node.storeDir(r.name), IDs: g.IDs, Flags: g.Flags(), ALExtents: r.cfg.Disk.ALExtents, Size: v.Size, Blocks: bm.Count(),
 		Words: func(fn func(word, times uint64)) { words(bm, uint64(v.Size+block.Size-1)/block.Size, fn) },
 	}.Dump(b)

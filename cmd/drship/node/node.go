@@ -59,6 +59,7 @@ import (
 	"drship/internal/config"
 	"drship/internal/disk"
 	"drship/internal/nbd"
+	"drship/journal"
 )
 
 // Env is what a node runs in. The seams are nil for the real world; a simulation fills them.
@@ -73,9 +74,11 @@ type Env struct {
 	Sized      func(resources int) // called where not nil whenever the configuration was read: what it asks this node to run
 	RenderProc RenderProc          // what <run-dir>/proc-drbd holds; nil: the file is not kept
 
-	AheadDwell   time.Duration // 0: the product's; how long a peer stays Behind at least
+	Now          func() time.Time // the clock on the wall: it may be set while the node runs
+	AheadDwell   time.Duration    // 0: the product's; how long a peer stays Behind at least
 	LoadConfig   func() (*config.Config, error)
 	FS           vfs.FS
+	Store        func(*journal.Options) // changes how a store is opened
 	OpenDisk     func(path string) (disk.Disk, error)
 	ListenPacket func(ctx context.Context, addr string) (net.PacketConn, error)
 }
@@ -108,6 +111,9 @@ type Node struct {
 func New(env Env) (*Node, error) {
 	if env.LoadConfig == nil {
 		env.LoadConfig = func() (*config.Config, error) { return config.Load(env.ConfigFile) }
+	}
+	if env.Now == nil {
+		env.Now = time.Now
 	}
 	if env.OpenDisk == nil {
 		env.OpenDisk = func(path string) (disk.Disk, error) { return disk.Open(path, disk.Options{}) }

@@ -122,7 +122,7 @@ func (r *Resource) lineRate(s *session) int64 {
 	if err != nil {
 		return w.LinkRate // it was refused when the configuration was read
 	}
-	return schedule.At(time.Now())
+	return schedule.At(r.node.env.Now())
 }
 
 // keepCeilings has every session keep to what its line may carry now.

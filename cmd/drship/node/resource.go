@@ -221,12 +221,16 @@ func (r *Resource) currentRole() state.Role {
 // openStore opens the resource's store; the caller closes it.
 func (r *Resource) openStore() (*journal.Store, error) {
 	j := r.cfg.Journal
-	s, err := journal.Open(r.node.storeDir(r.name), journal.Options{
+	o := journal.Options{
 		FS: r.node.env.FS, Logger: r.log, MaxJournal: j.MaxSize, MaxStaged: j.MaxStaged, MaxHistory: j.MaxHistory,
 		OnFailure: func(err error) {
 			r.log.Error("state directory cannot be written; blocks are tracked in memory", "err", err)
 		},
-	})
+	}
+	if change := r.node.env.Store; change != nil {
+		change(&o)
+	}
+	s, err := journal.Open(r.node.storeDir(r.name), o)
 	if err != nil {
 		return nil, fmt.Errorf("open store of %s: %w", r.name, err)
 	}
@@ -394,7 +398,7 @@ func (r *Resource) volumeConfig(number uint16) *config.Volume {
 }
 
 func (r *Resource) senderConfig(a *attachment) sender.Config {
-	c := sender.Config{Store: a.store, ALExtents: r.cfg.Disk.ALExtents, MaxJournal: r.cfg.Journal.MaxSize, Hooks: hooks{r}, Logger: r.log}
+	c := sender.Config{Store: a.store, ALExtents: r.cfg.Disk.ALExtents, MaxJournal: r.cfg.Journal.MaxSize, Hooks: hooks{r}, Logger: r.log, Now: r.node.env.Now}
 	c.Elsewhere = func(ctx context.Context, e sender.Elsewhere) error { return r.elsewhere(ctx, a, e) }
 	c.NoData = r.noData
 	switch r.cfg.Journal.OnFull {

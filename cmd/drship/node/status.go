@@ -209,7 +209,7 @@ func (r *Resource) peerFace(a *attachment, p *peer) face.Peer {
 		gp = a.group.Peer(p.name)
 	}
 	if gp != nil && (r.role == state.Primary && r.remote == nil || p.inSight() && p.session.source != nil) {
-		f.LagTime, f.LagBytes, _ = gp.Lag(time.Now())
+		f.LagTime, f.LagBytes, _ = gp.Lag()
 	}
 	for i, vc := range r.host.Volumes {
 		f.Volumes = append(f.Volumes, r.peerVolumeFace(p, gp, i, vc.Number, repl))

@@ -73,7 +73,7 @@ func (r *Resource) repairFound(names []string) error {
 }
 
 func (r *Resource) printVerifies(asJSON bool) ([]string, error) {
-	report := face.VerifyReport{Resource: r.name, Next: r.nextVerify(time.Now()), Runs: []face.VerifyRun{}}
+	report := face.VerifyReport{Resource: r.name, Next: r.nextVerify(r.node.env.Now()), Runs: []face.VerifyRun{}}
 	r.verifies.read(func(d *verifyData) { report.Runs = append(report.Runs, d.Runs...) })
 	render := func(w io.Writer) error { return face.Verify(w, &report) }
 	if asJSON {
