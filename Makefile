@@ -64,8 +64,10 @@ proofs: build ## real daemons: the demo, clients, crashes, link, bounds
 crash: build ## kill -9 at N random moments (200) [SEED=] [PROTOCOL=]
 	$(GO) run ./bench/crash -binary $(BIN)/drship -n $(N) -seed $(SEED) -protocol '$(PROTOCOL)'
 
-sim: ## whole pairs and threes in virtual time, SEEDS of them (300) [SEED=]
-	$(GO) test -count=1 -timeout 24h -run '^Test(Simulation|ThreeNodes)$$' ./bench/sim -seeds $(SEEDS) -seed $(SEED) -shrink 60
+sim: ## whole pairs and threes in virtual time, SEEDS of them (300), and the states met [SEED=]
+	@mkdir -p $(BIN) && rm -f $(BIN)/sim.states
+	$(GO) test -count=1 -timeout 240h -run '^Test(Simulation|ThreeNodes)$$' ./bench/sim -seeds $(SEEDS) -seed $(SEED) -shrink 60 -states $(CURDIR)/$(BIN)/sim.states
+	@cat $(BIN)/sim.states
 
 real: build ## PostgreSQL on a pair whose machines lose power, and worse, N rounds (100), as root [SEED=] [PROTOCOL=] [FAULT=]
 	$(GO) run ./bench/real -binary $(BIN)/drship -n $(ROUNDS) -seed $(SEED) -protocol '$(PROTOCOL)' -fault '$(FAULT)'

@@ -65,8 +65,9 @@ type moment struct {
 	victim   victim
 	fault    fault
 	gap      time.Duration // between the two crashes of bothDie
-	failover bool          // the secondary is promoted
+	failover bool          // the secondary is promoted; where nobody dies, out of sight of the primary
 	again    time.Duration // 0, or how long into its recovery whoever comes back crashes once more
+	swap     bool          // roles change in order before anything else
 	oneWay   bool          // the cut silences one of the two alone
 	behind   time.Duration // 0, or how long into the resync that follows a long absence of the secondary the faults come
 	slow     bool          // disks and stores take their time
@@ -76,6 +77,9 @@ type moment struct {
 
 func (m moment) String() string {
 	s := fmt.Sprintf("load %v, delay %v, loss %.2f", m.load, m.line.delay, m.line.loss)
+	if m.swap {
+		s = "roles change, " + s
+	}
 	if m.line.noise != (noise{}) {
 		s += fmt.Sprintf(", noise %.2f", m.line.noise)
 	}
@@ -145,7 +149,7 @@ func (p *plan) drawMore(r *rand.Rand) {
 		if r.IntN(4) == 0 {
 			m.line.noise = noise{twice: r.Float64() * 0.2, late: r.Float64() * 0.1, bent: r.Float64() * 0.03}
 		}
-		m.oneWay = r.IntN(2) == 0
+		m.oneWay, m.swap = r.IntN(2) == 0, r.IntN(4) == 0
 		m.slow = r.IntN(5) == 0
 		if r.IntN(5) == 0 {
 			m.skew = between(r, -50*time.Hour, 50*time.Hour)
@@ -154,8 +158,8 @@ func (p *plan) drawMore(r *rand.Rand) {
 		switch r.IntN(8) {
 		case 0:
 			m.behind = behind
-			if r.IntN(3) > 0 {
-				m.victim, m.failover, m.cutFor = primaryDies, true, 0
+			if who := r.IntN(3); who > 0 {
+				m.victim, m.failover, m.cutFor = []victim{nobody, nobody, primaryDies}[who], true, 0
 			}
 		case 1:
 			m.sick = []syscall.Errno{syscall.EIO, syscall.ENOSPC}[r.IntN(2)]

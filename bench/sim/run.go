@@ -91,6 +91,11 @@ func (r *run) create() error {
 // moment goes from an equal pair to an equal pair.
 func (r *run) moment(m moment) error {
 	r.world.set(m.line)
+	if m.swap {
+		if err := r.swap(); err != nil {
+			return fmt.Errorf("change roles: %w", err)
+		}
+	}
 	for _, side := range r.machines {
 		side.pace.Store(int64(quickDisk))
 		if m.slow {
@@ -116,6 +121,15 @@ func (r *run) moment(m moment) error {
 		return err
 	}
 	return r.equal()
+}
+
+// swap makes the secondary Primary, as an administrator does when nothing is wrong.
+func (r *run) swap() error {
+	if err := errors.Join(r.primary.do("secondary"), r.secondary.do("primary")); err != nil {
+		return err
+	}
+	r.primary, r.secondary = r.secondary, r.primary
+	return nil
 }
 
 // fallBehind lets the secondary be away until the journal has given it up, and return.
@@ -217,6 +231,10 @@ func (r *run) cut(oneWay bool) {
 // crashes takes down whom the moment names.
 func (r *run) crashes(m moment) error {
 	switch m.victim {
+	case nobody:
+		if m.failover {
+			r.world.setCut(true)
+		}
 	case primaryDies:
 		r.primary.crash(m.fault)
 	case secondaryDies:
@@ -252,7 +270,7 @@ func (r *run) boot(m *machine, how moment) error {
 // recover brings everybody back and checks who has to have what.
 func (r *run) recover(m moment, ops []stamp.Op) error {
 	switch {
-	case m.victim == nobody || m.victim == secondaryDies:
+	case m.victim == secondaryDies || m.victim == nobody && !m.failover:
 		return nil
 	case m.failover:
 		return r.failover(m, ops)
@@ -308,6 +326,9 @@ func (r *run) failover(m moment, ops []stamp.Op) error {
 	}
 	if err := r.check(r.primary, ops, c); err != nil {
 		return err
+	}
+	if m.victim == nobody {
+		return r.secondary.do("secondary")
 	}
 	return r.boot(r.secondary, moment{again: m.again, fault: m.fault})
 }

@@ -26,11 +26,12 @@ const (
 	noAbsence  = 'b' // behind
 	quickDisks = 'd'
 	noSkew     = 'k'
+	noSwap     = 'r' // change of roles
 	noSickness = 'x' // of a store
 	oneVolume  = 'o'
 )
 
-var momentEdits = []byte{dropMoment, noCrash, noCut, noAbsence, noSickness, noFailover, noSecond, cleanLine, quickDisks, noSkew, shortLoad}
+var momentEdits = []byte{dropMoment, noCrash, noCut, noAbsence, noSickness, noFailover, noSecond, cleanLine, quickDisks, noSkew, noSwap, shortLoad}
 
 // shortestLoad is what shortLoad leaves.
 const shortestLoad = 20 * time.Millisecond
@@ -103,8 +104,11 @@ func (m *moment) simplify(what byte) {
 		m.victim, m.fault, m.gap, m.failover, m.again, m.sick = nobody, 0, 0, false, 0, 0
 	case noAbsence:
 		m.behind = 0
+		m.failover = m.failover && m.victim != nobody
 	case quickDisks:
 		m.slow = false
+	case noSwap:
+		m.swap = false
 	case noSkew:
 		m.skew = 0
 	case noSickness:

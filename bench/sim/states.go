@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -77,6 +79,19 @@ func (a *atlas) name(m *machine) string {
 	together := "together " + strings.Join(whole, "; ")
 	a.states[together]++
 	return together
+}
+
+// write appends what was met to a file, if it has a name.
+func (a *atlas) write(path, head string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%s met %v", head, a)
+	return errors.Join(err, f.Close())
 }
 
 func (a *atlas) String() string {

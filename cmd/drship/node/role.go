@@ -52,22 +52,24 @@ func (r *Resource) Promote(ctx context.Context, force bool) error {
 	}
 	defer release()
 	r.mu.Lock()
-	local, peers := r.usedLocked()
 	a := r.att
-	if local.Role == state.Primary {
+	if r.role == state.Primary {
 		r.mu.Unlock()
 		if force {
 			return r.declareNew(a)
 		}
 		return nil
 	}
-	f := state.MayPromote(local, peers, force)
-	if f != nil && f.Code == state.SSPrimaryNop && a != nil {
+	f := r.mayPromoteLocked(force)
+	if f != nil && (f.Code == state.SSTwoPrimaries || f.Code == state.SSPrimaryNop && a != nil) {
 		r.mu.Unlock()
-		r.fenceForPromotion(ctx)
+		if f.Code == state.SSTwoPrimaries {
+			r.awaitDemotion(ctx)
+		} else {
+			r.fenceForPromotion(ctx)
+		}
 		r.mu.Lock()
-		local, peers = r.usedLocked()
-		f = state.MayPromote(local, peers, force)
+		f = r.mayPromoteLocked(force)
 	}
 	if f != nil {
 		r.mu.Unlock()
@@ -108,6 +110,35 @@ func (r *Resource) Promote(ctx context.Context, force bool) error {
 	}
 	r.broadcastState()
 	return nil
+}
+
+func (r *Resource) mayPromoteLocked(force bool) *state.Refusal {
+	local, peers := r.usedLocked()
+	return state.MayPromote(local, peers, force)
+}
+
+// demotionGrace is how long the word of a peer that has just been demoted may be on its way.
+const demotionGrace = 500 * time.Millisecond
+
+// awaitDemotion waits a moment for a peer to be Primary no longer: whoever demoted it and promotes this side next may be faster than its word.
+func (r *Resource) awaitDemotion(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, demotionGrace)
+	defer cancel()
+	notices, stop := r.node.watchers.subscribe()
+	defer stop()
+	for {
+		r.mu.Lock()
+		f := r.mayPromoteLocked(true)
+		r.mu.Unlock()
+		if f == nil || f.Code != state.SSTwoPrimaries {
+			return
+		}
+		select {
+		case <-notices:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // askPeers asks every connected peer to let this node be Primary.
