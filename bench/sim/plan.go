@@ -72,6 +72,7 @@ type moment struct {
 	behind   time.Duration // 0, or how long into the resync that follows a long absence of the secondary the faults come
 	slow     bool          // disks and stores take their time
 	sick     syscall.Errno // what the victim's store gets for every write in the second half of the load
+	rot      bool          // a bit of the dead secondary's store turns over
 	skew     time.Duration // by how much a clock is set meanwhile
 }
 
@@ -101,6 +102,9 @@ func (m moment) String() string {
 	s += ", " + [...]string{"nobody dies", "primary dies", "secondary dies", "both die"}[m.victim]
 	if m.victim != nobody {
 		s += [...]string{" (killed)", " (power)"}[m.fault]
+	}
+	if m.rot {
+		s += ", its store rots"
 	}
 	if m.failover {
 		s += ", failover"
@@ -165,6 +169,7 @@ func (p *plan) drawMore(r *rand.Rand) {
 			m.sick = []syscall.Errno{syscall.EIO, syscall.ENOSPC}[r.IntN(2)]
 			m.victim, m.failover = primaryDies+victim(r.IntN(2)), false
 		}
+		m.rot = r.IntN(4) == 0 && m.victim == secondaryDies
 	}
 	for i := range p.moments {
 		if p.moments[i].behind > 0 {

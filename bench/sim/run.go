@@ -240,6 +240,9 @@ func (r *run) crashes(m moment) error {
 	case secondaryDies:
 		r.secondary.crash(m.fault)
 		r.pass(m.gap)
+		if m.rot {
+			return r.bootRotten(m)
+		}
 		return r.boot(r.secondary, m)
 	case bothDie:
 		first, second := r.primary, r.secondary
@@ -270,6 +273,8 @@ func (r *run) boot(m *machine, how moment) error {
 // recover brings everybody back and checks who has to have what.
 func (r *run) recover(m moment, ops []stamp.Op) error {
 	switch {
+	case m.rot:
+		return r.mendRotten()
 	case m.victim == secondaryDies || m.victim == nobody && !m.failover:
 		return nil
 	case m.failover:
@@ -385,6 +390,11 @@ func (m *machine) status() face.Resource {
 
 // wait polls both sides until ok holds.
 func (r *run) wait(what string, ok func(a, b face.Resource) bool) error {
+	return r.within(patience, what, ok)
+}
+
+// within is wait with a patience of its own.
+func (r *run) within(patience time.Duration, what string, ok func(a, b face.Resource) bool) error {
 	end := time.Now().Add(patience)
 	for {
 		a, b := r.primary.status(), r.secondary.status()

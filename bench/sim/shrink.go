@@ -27,11 +27,12 @@ const (
 	quickDisks = 'd'
 	noSkew     = 'k'
 	noSwap     = 'r' // change of roles
+	noRot      = 't'
 	noSickness = 'x' // of a store
 	oneVolume  = 'o'
 )
 
-var momentEdits = []byte{dropMoment, noCrash, noCut, noAbsence, noSickness, noFailover, noSecond, cleanLine, quickDisks, noSkew, noSwap, shortLoad}
+var momentEdits = []byte{dropMoment, noCrash, noCut, noAbsence, noSickness, noFailover, noSecond, cleanLine, quickDisks, noSkew, noSwap, noRot, shortLoad}
 
 // shortestLoad is what shortLoad leaves.
 const shortestLoad = 20 * time.Millisecond
@@ -101,7 +102,7 @@ func (m *moment) simplify(what byte) {
 	case noCut:
 		m.cutAt, m.cutFor, m.oneWay = 0, 0, false
 	case noCrash:
-		m.victim, m.fault, m.gap, m.failover, m.again, m.sick = nobody, 0, 0, false, 0, 0
+		m.victim, m.fault, m.gap, m.failover, m.again, m.sick, m.rot = nobody, 0, 0, false, 0, 0, false
 	case noAbsence:
 		m.behind = 0
 		m.failover = m.failover && m.victim != nobody
@@ -109,6 +110,8 @@ func (m *moment) simplify(what byte) {
 		m.slow = false
 	case noSwap:
 		m.swap = false
+	case noRot:
+		m.rot = false
 	case noSkew:
 		m.skew = 0
 	case noSickness:

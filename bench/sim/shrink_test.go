@@ -22,7 +22,7 @@ func TestShrink(t *testing.T) {
 		if len(left.moments) != 1 || !fails(left) {
 			t.Fatalf("seed %d: %v left of %v by %v", seed, left.moments, p.moments, edits)
 		}
-		if m := left.moments[0]; m.again != 0 || m.cutFor != 0 || m.behind != 0 || m.slow || m.skew != 0 || m.swap || m.sick != 0 || m.load > shortestLoad || left.volumes != 1 {
+		if m := left.moments[0]; m.again != 0 || m.cutFor != 0 || m.behind != 0 || m.slow || m.skew != 0 || m.swap || m.rot || m.sick != 0 || m.load > shortestLoad || left.volumes != 1 {
 			t.Errorf("seed %d: %v was not made simpler: %v", seed, edits, m)
 		}
 		read, err := parseEdits(formatEdits(edits))

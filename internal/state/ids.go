@@ -1,6 +1,9 @@
 package state
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 const (
 	// JustCreated is the Current identifier that create-md writes: no data yet.
@@ -59,6 +62,21 @@ func (i IDs) push(id uint64) IDs {
 		i.Older[0] = i.History[1]
 	}
 	i.History = [2]uint64{id, i.History[0]}
+	return i
+}
+
+// Keep returns i with a generation in sight that before told of and i, made of it, would not: the one that the peer has. A source
+// whose starts of a resync never arrive would push it out of its history, and both sides would take each other for strangers.
+func (i IDs) Keep(before IDs, peerHas uint64) IDs {
+	id, was, is := mask(peerHas), before.masked(), i.masked()
+	known := id == was.Current || id == was.Bitmap || was.past(id)
+	if id == 0 || id == JustCreated || !known || id == is.Current || id == is.Bitmap || slices.Contains(is.History[:], id) {
+		return i
+	}
+	if k := slices.Index(is.Older[:], id); k >= 0 {
+		i.Older[k] = i.History[1]
+	}
+	i.History[1] = id
 	return i
 }
 

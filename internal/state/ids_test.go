@@ -291,3 +291,24 @@ func sameSet(a, b map[int]bool) bool {
 	}
 	return true
 }
+
+// TestStartsThatNeverArrive: however often a Primary starts a resync and loses its peer before the peer hears of it, each knows the other's data, also
+// where a start did arrive in between.
+func TestStartsThatNeverArrive(t *testing.T) {
+	for arrives := range 6 {
+		r := rand.New(rand.NewPCG(uint64(arrives), 7))
+		source := Side{IDs: ids(idA|1, 0, idC, idD), Role: Primary, Disk: UpToDate}
+		target := Side{IDs: ids(idA, 0, idC, idD), Role: Secondary, Disk: UpToDate}
+		for cycle := range 12 {
+			has := target.IDs.Current
+			source.IDs = source.IDs.StartSyncSource(r.Uint64()).Keep(source.IDs, has)
+			if cycle == 2*arrives {
+				target.IDs, target.Disk = target.IDs.StartSyncTarget(source.IDs.Bitmap), Inconsistent
+			}
+			source.IDs = source.IDs.LoseSight(r.Uint64()).Keep(source.IDs, has) // it did not hear of that
+			if c := Compare(source, target); c.Result != ResultFull && c.Result != ResultBitmap {
+				t.Fatalf("start %d arrived, cycle %d: %+v: %v and %v", 2*arrives, cycle, c, source.IDs, target.IDs)
+			}
+		}
+	}
+}

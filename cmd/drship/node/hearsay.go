@@ -150,11 +150,22 @@ func (r *Resource) rotateLocked(a *attachment, i int) bool {
 	}
 	for k, p := range r.peers {
 		ids := next.IDs
+		if len(r.peers) == 1 { // several peers tell each other all that they remember
+			ids = ids.Keep(a.ids(i, p.name), p.has(i))
+		}
 		ids.Bitmap = next.Slots[k].Bitmap
 		a.setIDs(i, p.name, ids)
 		a.setSharing(i, p.name, next.Slots[k].Sharing)
 	}
 	return true
+}
+
+// has is the generation of a volume's data that the peer was heard to have last; 0 where it was not heard.
+func (p *peer) has(i int) uint64 {
+	if i >= len(p.view.Volumes) {
+		return 0
+	}
+	return p.view.Volumes[i].UUIDs.Current
 }
 
 // sharing reports whether a peer may have Current although its slot names another generation: it was told of Current, and did not confirm
@@ -185,7 +196,7 @@ func (a *attachment) setSharing(i int, peer string, on bool) {
 func (r *Resource) startsSync(a *attachment, i int, peer string, id uint64) state.IDs {
 	ids := a.ids(i, peer)
 	if len(r.peers) < 2 {
-		return ids.StartSyncSource(id)
+		return ids.StartSyncSource(id).Keep(ids, r.peerLocked(peer).has(i))
 	}
 	if v := r.peerLocked(peer).view.Volumes; ids.Bitmap == state.JustCreated || ids.Bitmap == 0 && i < len(v) && v[i].UUIDs.Current == state.JustCreated {
 		ids = ids.StartSyncSource(id)
