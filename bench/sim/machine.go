@@ -150,7 +150,7 @@ func (m *machine) start() error {
 		Store: func(o *journal.Options) {
 			o.MemTable = memTable
 			took := m.jitter(seed, 1000)
-			o.BeforeSync = func() { time.Sleep(took()) }
+			o.BeforeSync = func() { time.Sleep(5 * took()) }
 		},
 		ListenPacket: func(_ context.Context, addr string) (net.PacketConn, error) { return m.world.listen(m, addr) },
 	}

@@ -170,6 +170,12 @@ func (p *plan) drawMore(r *rand.Rand) {
 			m.victim, m.failover = primaryDies+victim(r.IntN(2)), false
 		}
 		m.rot = r.IntN(4) == 0 && m.victim == secondaryDies
+		if m.behind > 0 {
+			m.slow = r.IntN(2) == 0 // a resync meets more writes that are under way
+		}
+		if m.slow && m.victim == bothDie {
+			m.gap = 0 // what was being synced is lost
+		}
 	}
 	for i := range p.moments {
 		if p.moments[i].behind > 0 {

@@ -96,11 +96,8 @@ func (r *run) moment(m moment) error {
 			return fmt.Errorf("change roles: %w", err)
 		}
 	}
-	for _, side := range r.machines {
-		side.pace.Store(int64(quickDisk))
-		if m.slow {
-			side.pace.Store(int64(slowDisk))
-		}
+	if m.slow {
+		r.paced(slowDisk)
 	}
 	log, end := r.load(m)
 	if err := r.fallBehind(m); err != nil {
@@ -117,10 +114,18 @@ func (r *run) moment(m moment) error {
 		return err
 	}
 	r.world.mend()
+	r.paced(quickDisk) // so that what is staged is soon applied
 	if err := r.healSplitBrain(); err != nil {
 		return err
 	}
 	return r.equal()
+}
+
+// paced sets how long the disks take for a write at most.
+func (r *run) paced(most time.Duration) {
+	for _, m := range r.machines {
+		m.pace.Store(int64(most))
+	}
 }
 
 // swap makes the secondary Primary, as an administrator does when nothing is wrong.
