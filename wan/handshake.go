@@ -10,7 +10,6 @@ import (
 
 	"github.com/quic-go/quic-go"
 
-	"drship/wan/frame"
 )
 
 // The streams of a connection, in the order in which the dialler opens them.
@@ -175,7 +174,7 @@ func (h *handshake) acceptLane(ctx context.Context, i int) error {
 }
 
 func (h *handshake) sendHello() error {
-	me := hello{minVersion: frame.Version, maxVersion: frame.Version, instance: h.e.instance, resource: h.e.cfg.Resource,
+	me := hello{minVersion: h.e.cfg.version(), maxVersion: h.e.cfg.version(), instance: h.e.instance, resource: h.e.cfg.Resource,
 		node: h.e.cfg.Node, peer: h.peer.name, alg: h.e.cfg.Trust.HMACAlg}
 	if _, err := rand.Read(me.nonce[:]); err != nil {
 		return fmt.Errorf("make nonce: %w", err)
@@ -207,9 +206,9 @@ func (h *handshake) takeHello(b []byte) (err error) {
 func (h *handshake) checkHello(p *hello) error {
 	cfg := &h.e.cfg
 	switch {
-	case p.minVersion > frame.Version || p.maxVersion < frame.Version:
-		return refuse(ErrVersion, fmt.Sprintf("this side speaks %d", frame.Version),
-			"the peer speaks %d…%d, this side %d", p.minVersion, p.maxVersion, frame.Version)
+	case p.minVersion > cfg.version() || p.maxVersion < cfg.version():
+		return refuse(ErrVersion, fmt.Sprintf("this side speaks %d", cfg.version()),
+			"the peer speaks %d…%d, this side %d", p.minVersion, p.maxVersion, cfg.version())
 	case p.resource != cfg.Resource:
 		return refuse(ErrResource, fmt.Sprintf("%q is not served here", p.resource),
 			"the peer's is %q, this side's %q", p.resource, cfg.Resource)

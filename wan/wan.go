@@ -92,9 +92,19 @@ type Config struct {
 	// stripeSocket opens the socket of a stripe at host:0; nil: stripes share the Endpoint's.
 	stripeSocket func(ctx context.Context, addr string) (net.PacketConn, error)
 
+	// Version is the wire version that this side says it speaks; 0: this build's. A simulation makes an older peer with it.
+	Version uint8
+
 	// Observe is told of what happens, for the status. It may be called by several goroutines and must neither block nor
 	// call back. nil: nobody.
 	Observe func(Event)
+}
+
+func (c *Config) version() uint8 {
+	if c.Version != 0 {
+		return c.Version
+	}
+	return frame.Version
 }
 
 // MaxPeers bounds the peers of a resource, as in DRBD 9.

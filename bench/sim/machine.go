@@ -33,6 +33,7 @@ type machine struct {
 	log   io.Writer
 	dwell time.Duration
 	rate  int64 // what its disks move, bytes a second; 0 without limit
+	wire  uint8 // the wire version that it speaks; 0: the newest
 
 	fs     *vfs.MemFS
 	store  trouble // of the file system
@@ -136,7 +137,7 @@ func (m *machine) start() error {
 	disks := m.disks
 	seed := m.rng.Uint64()
 	env := node.Env{
-		StateDir: filepath.Join(m.dir, m.name), RunDir: m.dir, Node: m.name, FS: shaky{m.fs, &m.store}, AheadDwell: m.dwell, Now: m.clock,
+		StateDir: filepath.Join(m.dir, m.name), RunDir: m.dir, Node: m.name, FS: shaky{m.fs, &m.store}, AheadDwell: m.dwell, Now: m.clock, WireVersion: m.wire,
 		Logger:     slog.New(slog.NewTextHandler(m.log, nil)).With("node", m.name),
 		LoadConfig: func() (*config.Config, error) { return config.Parse("sim.conf", []byte(m.conf), config.ParseOptions{}) },
 		OpenDisk: func(path string) (disk.Disk, error) {

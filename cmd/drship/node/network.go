@@ -187,6 +187,7 @@ func (r *Resource) endpointConfig(peers []*peer) (wan.Config, error) {
 		Timing:       wan.Timing{ConnectInt: net.ConnectInt, PingInt: net.PingInt, PingTimeout: net.PingTimeout, Timeout: net.Timeout},
 		Logger:       r.log,
 		ListenPacket: r.node.env.ListenPacket,
+		Version:      r.node.env.WireVersion,
 	}
 	pins := map[string][]string{}
 	for _, p := range peers {

@@ -79,6 +79,7 @@ type Env struct {
 	LoadConfig   func() (*config.Config, error)
 	FS           vfs.FS
 	Store        func(*journal.Options) // changes how a store is opened
+	WireVersion  uint8                  // that is spoken
 	OpenDisk     func(path string) (disk.Disk, error)
 	ListenPacket func(ctx context.Context, addr string) (net.PacketConn, error)
 }

@@ -22,14 +22,10 @@ func (n *Node) schedules(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-<<<<<<< HEAD
 		case <-n.turns:
 			n.dependencies()
-		case now := <-t.C:
-=======
 		case <-t.C:
 			now := n.env.Now()
->>>>>>> 9c8c772 (Simulation: asymmetric cuts, packets that arrive twice, late or damaged, slow disks and stores, stores that fail, clocks that are set, a Primary lost amid a resync; states and changes that were met are printed; a lag is true when the clock is set)
 			for _, r := range n.all() {
 				r.scheduled(ctx, last, now)
 				r.keepCeilings()
