@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-
 )
 
 // The streams of a connection, in the order in which the dialler opens them.
