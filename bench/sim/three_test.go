@@ -33,13 +33,13 @@ func threeUp(t *testing.T, dir string, far byte, sections string) *three {
 	for i, name := range trioNames {
 		m := newMachine(w, name, dir, p.plan, uint64(100*i), &x.log)
 		m.conf = strings.TrimSuffix(p.config(), "}\n") + sections + "}\n"
-		x.nodes = append(x.nodes, m)
+		x.machines = append(x.machines, m)
 	}
-	x.alice, x.bob, x.charlie = x.nodes[0], x.nodes[1], x.nodes[2]
+	x.alice, x.bob, x.charlie = x.machines[0], x.machines[1], x.machines[2]
 	x.trio.primary = x.alice
 	w.set(line{delay: time.Millisecond})
 	t.Cleanup(func() {
-		for _, m := range x.nodes {
+		for _, m := range x.machines {
 			m.stop()
 		}
 		w.net.Close()
@@ -121,7 +121,7 @@ func TestDisklessAmongThree(t *testing.T) {
 		x.diskIs(x.alice, state.UpToDate)
 		x.must(x.equal())
 		for b, text := range map[int]string{1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"} {
-			for _, m := range x.nodes {
+			for _, m := range x.machines {
 				x.holds(m, b, text)
 			}
 		}
@@ -168,7 +168,7 @@ func TestDisklessHandsOver(t *testing.T) {
 		x.trio.primary = x.bob
 		x.must(x.equal())
 		for b, text := range map[int]string{1: "alice", 2: "bob has no disk", 3: "bob", 4: "charlie alone", 5: "waits"} {
-			for _, m := range x.nodes {
+			for _, m := range x.machines {
 				x.holds(m, b, text)
 			}
 		}
