@@ -384,3 +384,26 @@ func ExampleHandshake() {
 	// - this node becomes the source
 	// - at most 3 blocks of 4 KiB are sent; 0 of them the target had changed on its own, and those changes are discarded
 }
+
+// A volume that was added beside one that is equal is filled by itself: one direction, and only that volume as a whole.
+func TestHandshakeOfAnAddedVolume(t *testing.T) {
+	old := Side{IDs: IDs{Current: 0x100, History: [2]uint64{0x50, 0x40}}, Disk: UpToDate, Role: Secondary}
+	primary, filled, created := old, old, Side{IDs: Created(), Disk: Inconsistent, Role: Secondary}
+	primary.Role = Primary
+	filled.IDs, filled.Role = IDs{Current: 0x200, Bitmap: JustCreated}, Primary
+	both := HandshakeVolumes([]Side{primary, created}, []Side{old, created}, Policies{})
+	if both.Action != Equal || both.Full || both.NoData {
+		t.Errorf("created on both sides: %+v", both)
+	}
+	d := HandshakeVolumes([]Side{primary, filled}, []Side{old, created}, Policies{})
+	if d.Action != BecomeSource || d.AllFull() || d.Volumes[0].Full || !d.Volumes[1].Full {
+		t.Errorf("filled here: %+v", d)
+	}
+	lacking := Side{Disk: Diskless, Role: Secondary}
+	if d := HandshakeVolumes([]Side{primary, created}, []Side{old, lacking}, Policies{}); d.Action != Equal || d.NoData || !d.Volumes[1].NoData {
+		t.Errorf("not there at the peer: %+v", d)
+	}
+	if d := HandshakeVolumes([]Side{filled}, []Side{created}, Policies{}); !d.AllFull() {
+		t.Errorf("the only volume: %+v", d)
+	}
+}
