@@ -85,12 +85,18 @@ func setUp(t *testing.T, protocol byte, maxJournal int64, onFull FullPolicy) *be
 // setUpWith has the peer and the stream's configuration changed before the stream runs.
 func setUpWith(t *testing.T, protocol byte, maxJournal int64, onFull FullPolicy, d disk.Disk, change func(*Peer, *StreamConfig)) *bench {
 	t.Helper()
+	return setUpVolumes(t, protocol, maxJournal, onFull, []VolumeDisk{{Number: 0, Disk: d}}, change)
+}
+
+// setUpVolumes is setUpWith for several volumes.
+func setUpVolumes(t *testing.T, protocol byte, maxJournal int64, onFull FullPolicy, disks []VolumeDisk, change func(*Peer, *StreamConfig)) *bench {
+	t.Helper()
 	store, err := journal.Open("r0", journal.Options{FS: vfs.NewMem(), MaxJournal: maxJournal})
 	if err != nil {
 		t.Fatal(err)
 	}
 	hooks := fullHooks{make(chan string, 8)}
-	g, err := New(Config{Store: store, Disks: []VolumeDisk{{Number: 0, Disk: d}}, Peers: []string{"bob"}, ALExtents: 67,
+	g, err := New(Config{Store: store, Disks: disks, Peers: []string{"bob"}, ALExtents: 67,
 		MaxJournal: maxJournal, OnFull: onFull, Hooks: hooks, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
