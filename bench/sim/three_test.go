@@ -29,7 +29,7 @@ func threeUp(t *testing.T, dir string, far byte, sections string) *three {
 	p := trioPlan{plan: plan{seed: 1, protocol: 'C', volumes: 1, journal: "64M"}, far: far}
 	w := newWorld(p.plan)
 	x := &three{T: t}
-	x.trio = &trio{plan: p, run: run{plan: p.plan, world: w, rng: rand.New(rand.NewPCG(1, 3)), next: 1, out: &x.log}}
+	x.trio = &trio{plan: p, run: run{plan: p.plan, world: w, rng: rand.New(rand.NewPCG(1, 3)), next: 1, out: &x.log, atlas: newAtlas()}}
 	for i, name := range trioNames {
 		m := newMachine(w, name, dir, p.plan, uint64(100*i), &x.log)
 		m.conf = strings.TrimSuffix(p.config(), "}\n") + sections + "}\n"
