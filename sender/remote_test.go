@@ -277,7 +277,7 @@ func TestRemoteIsBounded(t *testing.T) {
 		if s.there.count != maxRemote {
 			t.Errorf("%d requests are under way, the limit is %d", s.there.count, maxRemote)
 		}
-		m := &frame.IO{Op: frame.OpFlush}
+		m := &frame.IO{Op: frame.OpTrim, Len: 4096} // which waits for Begin, as the writes do
 		var err error
 		for range maxServed {
 			if err = s.server.Handle(context.Background(), m); err != nil {

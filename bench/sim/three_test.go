@@ -174,3 +174,53 @@ func TestDisklessHandsOver(t *testing.T) {
 		}
 	})
 }
+
+// TestCutOffNodeIsPromoted: a node that is cut off from both others becomes Primary beside theirs. When the lines are back that is a split brain between the
+// two Primaries, and nobody's data changes; the third node stays with the one that it followed. The victim gives its data up by hand.
+func TestCutOffNodeIsPromoted(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		x := threeUp(t, dir, 'C', "")
+		v := clientOf(t, x.alice, 0)
+		v.writes("all have this", 1, 2)
+		bob := trioAddresses["bob"]
+		cut := func(on bool) {
+			x.world.setLine(bob, trioAddresses["alice"], on)
+			x.world.setLine(bob, trioAddresses["charlie"], on)
+		}
+		cut(true)
+		x.sees(x.bob, "cut off", func(f face.Resource) bool {
+			return f.Peers[0].Conn < state.Connected && f.Peers[1].Conn < state.Connected
+		})
+		x.verb(x.bob, "primary")
+		w := clientOf(t, x.bob, 0)
+		w.writes("bob", 2, 3)
+		v.writes("alice", 2, 4)
+		cut(false)
+		x.sees(x.alice, "without bob", func(f face.Resource) bool {
+			return f.Peers[0].Conn == state.StandAlone && f.Peers[1].Conn == state.Connected
+		})
+		x.sees(x.bob, "without alice", func(f face.Resource) bool { return f.Peers[0].Conn == state.StandAlone })
+		if !strings.Contains(x.log.String(), "Split-Brain detected but unresolved, dropping connection!") {
+			t.Error("nobody says that it is a split brain")
+		}
+		w.reads("bob", 2, 3)
+		v.reads("alice", 2, 4)
+		x.sees(x.charlie, "with alice", func(f face.Resource) bool {
+			return f.Peers[0].Conn == state.Connected && f.Peers[0].Role == state.Primary && f.Volumes[0].Disk == state.UpToDate
+		})
+		w.close()
+		v.close()
+		x.verb(x.bob, "secondary")
+		x.verb(x.bob, "disconnect")
+		x.verb(x.bob, "connect", "discard-my-data")
+		x.verb(x.alice, "connect")
+		x.verb(x.charlie, "connect")
+		x.must(x.equal())
+		for b, text := range map[int]string{1: "all have this", 2: "alice", 4: "alice"} {
+			for _, m := range x.nodes {
+				x.holds(m, b, text)
+			}
+		}
+	})
+}
