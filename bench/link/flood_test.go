@@ -71,17 +71,8 @@ var floods = []struct {
 // nothing.
 func TestFloodingPeer(t *testing.T) {
 	ctx := pairtest.Real(t)
-	p := pairtest.Up(ctx, t, pair.Options{Protocol: "C", Secret: secret})
-	alice, bob := p.Node("alice"), p.Node("bob")
-	l := startLoad(ctx, t, alice, time.Millisecond)
-	l.progress(ctx, 300)
-	ops := l.stop()
-	if err := p.WaitUpToDate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := alice.Terminate(); err != nil {
-		t.Fatal(err)
-	}
+	p, ops := besieged(ctx, t)
+	bob := p.Node("bob")
 	before := disk(t, bob)
 	rested, err := bob.Memory()
 	if err != nil {
@@ -102,13 +93,7 @@ func TestFloodingPeer(t *testing.T) {
 			}
 		})
 	}
-	if err := alice.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := alice.Up(ctx); err != nil {
-		t.Fatal(err)
-	}
-	settle(ctx, t, p, ops)
+	relieved(ctx, t, p, ops)
 }
 
 // flood opens a stream and talks. Meanwhile the victim answers its own administrator.

@@ -9,6 +9,7 @@ import (
 
 	"drship/bench/pair"
 	"drship/bench/pair/pairtest"
+	"drship/bench/stamp"
 	"drship/internal/block"
 	"drship/internal/digest"
 	"drship/internal/state"
@@ -200,17 +201,8 @@ func (i *impostor) hungUpOrSilent() { i.link.Close(nil) }
 // welcome afterwards.
 func TestHostilePeer(t *testing.T) {
 	ctx := pairtest.Real(t)
-	p := pairtest.Up(ctx, t, pair.Options{Protocol: "C", Secret: secret})
-	alice, bob := p.Node("alice"), p.Node("bob")
-	l := startLoad(ctx, t, alice, time.Millisecond)
-	l.progress(ctx, 300)
-	ops := l.stop()
-	if err := p.WaitUpToDate(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := alice.Terminate(); err != nil {
-		t.Fatal(err)
-	}
+	p, ops := besieged(ctx, t)
+	bob := p.Node("bob")
 	before := disk(t, bob)
 	for _, lie := range lies {
 		t.Run(lie.name, func(t *testing.T) {
@@ -224,6 +216,29 @@ func TestHostilePeer(t *testing.T) {
 			}
 		})
 	}
+	relieved(ctx, t, p, ops)
+}
+
+// besieged brings a pair up, with something on its disks, and takes alice away, so that an impostor can come in her place. It returns what her clients did.
+func besieged(ctx context.Context, t *testing.T) (*pair.Pair, []stamp.Op) {
+	t.Helper()
+	p := pairtest.Up(ctx, t, pair.Options{Protocol: "C", Secret: secret})
+	l := startLoad(ctx, t, p.Node("alice"), time.Millisecond)
+	l.progress(ctx, 300)
+	ops := l.stop()
+	if err := p.WaitUpToDate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Node("alice").Terminate(); err != nil {
+		t.Fatal(err)
+	}
+	return p, ops
+}
+
+// relieved lets alice come back, who is welcome, and finds everything in its place.
+func relieved(ctx context.Context, t *testing.T, p *pair.Pair, ops []stamp.Op) {
+	t.Helper()
+	alice := p.Node("alice")
 	if err := alice.Start(ctx); err != nil {
 		t.Fatal(err)
 	}

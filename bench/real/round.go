@@ -142,6 +142,10 @@ func (r *run) mend(ctx context.Context, sum *tally) error {
 	split := false
 	_, err := r.secondary.Wait(ctx, "StandAlone, or everything UpToDate", func(s pair.Status) bool {
 		split = alone(s)
+		if !split && !s.InSync() { // a node that was started again since does not know, and calls
+			other, err := r.primary.Status(ctx)
+			split = err == nil && alone(other)
+		}
 		return split || s.InSync()
 	})
 	if err != nil || !split {
