@@ -126,8 +126,10 @@ func (s *Stream) noteFlow(now time.Time) {
 		_, backlog, _ := p.group.log.Backlog(p.Marks().Sent)
 		full = backlog >= fullBacklog && !s.held.Load()
 	} else {
-		full = s.chasing.Load() && !s.paused.Load() && !s.held.Load() && p.OutOfSync() > 0
+		// A chase that has come to the end of its walk had nothing more to send: what went out then is what was written, not what the line carries.
+		full = s.chasing.Load() && !s.paused.Load() && !s.held.Load() && !s.walked && p.OutOfSync() > 0
 	}
+	s.walked = false
 	p.mu.Lock()
 	p.congestion.Note(now, p.group.counters.Written.Load(), s.stats.Carried.Load(), full)
 	p.mu.Unlock()

@@ -138,3 +138,48 @@ func taken(open map[*question]bool, v *Volume, off int64) bool {
 	}
 	return false
 }
+
+// TestChaseEndsUnderWriters: writers that never rest, on a line that carries far more than they write, do not keep a chase alive: a chase that has nothing more to
+// send says nothing about what the line carries.
+func TestChaseEndsUnderWriters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t, 'C', 1<<20, PullAhead)
+		b.fillUnanswered()
+		b.ackAll()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		p := b.group.Peer("bob")
+		p.mu.Lock()
+		p.congestion.Dwell = 10 * time.Second // long enough for the line to be reckoned
+		p.mu.Unlock()
+		b.fillUnanswered() // again, in the resync: a chase
+		b.ackAll()
+		time.Sleep(20 * time.Millisecond)
+		synctest.Wait()
+		if !b.stream.Chasing() {
+			t.Fatal("no chase")
+		}
+		for i := int64(0); b.stream.Chasing(); i++ {
+			if i == 600 {
+				t.Fatalf("after a minute the chase goes on, with %d blocks before it", p.OutOfSync())
+			}
+			under := last[*frame.Chunk](b.line).ID // the line has a delay: something is always under way
+			b.complete(b.write(i%512*block.Size, block.Size))
+			time.Sleep(50 * time.Millisecond)
+			synctest.Wait()
+			b.answerChunksTo(under)
+			time.Sleep(50 * time.Millisecond)
+			synctest.Wait()
+		}
+	})
+}
+
+// answerChunksTo acknowledges all chunks up to one.
+func (b *bench) answerChunksTo(id uint64) {
+	b.Helper()
+	var ids []uint64
+	for i := range id {
+		ids = append(ids, i+1)
+	}
+	b.handle(&frame.ChunkAck{IDs: ids})
+}

@@ -108,6 +108,7 @@ func (s *Stream) shipResync(ctx context.Context) (progress, error) {
 	}
 	r, ok := s.nextRun(rs)
 	if !ok {
+		s.walked = true
 		answered := len(rs.out) == 0
 		left := rs.marked(p)
 		done := answered && left == 0 && !rs.chase

@@ -79,6 +79,7 @@ type Stream struct {
 	behind  bool                        // pump only: the journal was given up, and the course after that taken
 	exact   bool                        // pump only: no record is sent that the peer may have already
 	noted   time.Time                   // pump only: when the congestion was told last
+	walked  bool                        // a resync has come to the end of the marked blocks since then; only the pump looks
 
 	askedAt    time.Time // pump only: when the pace was asked for last, and the answer
 	askedPace  ship.Pace

@@ -235,10 +235,15 @@ func (r *run) strikeCatchUp(ctx context.Context, p plan) (aftermath, error) {
 	return a, err
 }
 
-// together waits until the two are in sync again, where the plan says so, or stops while they are on their way. It returns what must be on the replica.
+// together waits until the two are in sync again, where the plan says so, or stops while they are on their way. It returns what must be on the replica:
+// what was committed while they were apart only once all of it is staged there, which protocol B tells nobody under load.
 func (r *run) together(ctx context.Context, p plan, must time.Time) (time.Time, error) {
 	if p.wait {
-		return r.promised(ever), r.pair.WaitUpToDate(ctx)
+		if err := r.pair.WaitUpToDate(ctx); err != nil || r.proto != "C" {
+			return must, err
+		}
+		_, err := r.primary.Wait(ctx, "everything staged", func(s pair.Status) bool { return s.InSync() && s.Drained() })
+		return ever, err
 	}
 	if _, err := r.secondary.Wait(ctx, "a connection", pair.Status.Connected); err != nil {
 		return must, err

@@ -96,7 +96,9 @@ func (m *machine) kind() string {
 
 func (r *run) createPair(ctx context.Context) error {
 	o := pair.Options{
-		Binary: r.binary, Dir: filepath.Join(r.dir, "pair"), Sizes: []int64{volumeSize}, Protocol: r.proto, Net: pair.QuickTiming(),
+		Binary: r.binary, Dir: filepath.Join(r.dir, "pair"), Sizes: []int64{volumeSize}, Protocol: r.proto,
+		// Quick, but no peer is missed because the machine is busy: what is committed without it is not promised.
+		Net:      []string{"timeout 8", "ping-int 1", "ping-timeout 25", "connect-int 1"},
 		Journal:  []string{fmt.Sprintf("max-size %dM", journalMax>>20)},
 		StateDir: func(node string) string { return filepath.Join(r.machines[node].state(), "drship") },
 		Backing:  func(node string, _ int) string { return r.machines[node].backing() },
