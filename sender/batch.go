@@ -76,7 +76,7 @@ func (s *Stream) shipBatch(ctx context.Context) (progress, error) {
 		}
 		return progress{}, nil
 	}
-	if wait := ship.Gather(s.cfg.Protocol, marks, backlog, time.Since(s.batch.last)); wait > 0 {
+	if wait := ship.Gather(s.cfg.Protocol, marks, backlog, time.Since(s.batch.last), s.rtt()); wait > 0 {
 		return progress{wait: wait, gather: true}, nil
 	}
 	if err := s.tune(backlog); err != nil {

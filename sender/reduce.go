@@ -76,10 +76,7 @@ func (s *Stream) tune(backlog int64) error {
 		return nil
 	}
 	waited, sent := s.stats.Waited.Load(), s.stats.BytesPacked.Load()
-	load := ship.Load{Span: span, Busy: t.busy, Waited: time.Duration(waited - t.waited), Backlog: backlog, Sent: int64(sent - t.sent)}
-	if s.cfg.RTT != nil {
-		load.RTT = s.cfg.RTT()
-	}
+	load := ship.Load{Span: span, Busy: t.busy, Waited: time.Duration(waited - t.waited), RTT: s.rtt(), Backlog: backlog, Sent: int64(sent - t.sent)}
 	if s.cfg.LineRate != nil {
 		load.Ceiling = s.cfg.LineRate() > 0
 		if s.lineFree.After(now) { // the ceiling is what it waits for
@@ -136,4 +133,12 @@ func (s *Stream) offered(m *frame.Offer) {
 // Effort is how much is done to make batches small at the moment; false where the configuration says it.
 func (s *Stream) Effort() (ship.Effort, bool) {
 	return ship.Effort(s.effort.Load()), s.cfg.Effort != nil
+}
+
+// rtt is the round trip to the peer, 0 where it is not known.
+func (s *Stream) rtt() time.Duration {
+	if s.cfg.RTT == nil {
+		return 0
+	}
+	return s.cfg.RTT()
 }

@@ -118,8 +118,14 @@ func TestGather(t *testing.T) {
 		{"C, enough has gathered", 'C', underWay, smallBatch, 0, 0},
 	}
 	for _, tt := range tests {
-		if got := Gather(tt.protocol, tt.marks, tt.backlog, tt.since); got != tt.want {
+		if got := Gather(tt.protocol, tt.marks, tt.backlog, tt.since, 0); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
+	}
+	if got := Gather('A', atRest, 4096, time.Millisecond, 50*time.Millisecond); got != gatherFar-time.Millisecond {
+		t.Errorf("far: %v", got)
+	}
+	if got := Gather('C', received, 4096, 0, 50*time.Millisecond); got != gatherHeld {
+		t.Errorf("C, far: %v", got)
 	}
 }

@@ -13,7 +13,7 @@ const (
 	maxShown   = 3  // blocks that a cell is shown, besides its own as it was
 	fewVotes   = 3  // anchors that a block must have in common with a cell to be shown
 	maxVoted   = 16 // blocks counted for one cell
-	shownAgain = denseWindow / 4 * 3
+	shownAgain = denseWindow / 4
 	maxGather  = 6 << 20 // bytes of one batch and of what it was shown: behind that, nothing more is shown
 )
 

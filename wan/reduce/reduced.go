@@ -65,6 +65,7 @@ type reducing struct {
 	body       []byte
 	made       int // bytes before packing
 	stream     streamPacker
+	rivals     rivals
 }
 
 // fill appends the reduced form of a plain payload to dst. table is e.table: digested head, then entries.
@@ -78,7 +79,7 @@ func (r *reducing) fill(dst []byte, e *Encoder, b *frame.Batch, plain []byte) []
 	}
 	r.dense = nil
 	var flags byte
-	if e.gear.Dense && r.state.promising(plain) {
+	if e.gear.Dense && r.state.promising(plain) && r.rivals.now() == 0 {
 		r.dense, flags = &r.state, flagDense
 		if r.dense.begin(r.slots) {
 			flags |= flagBegins
@@ -108,6 +109,9 @@ func (r *reducing) fill(dst []byte, e *Encoder, b *frame.Batch, plain []byte) []
 		dst, flags = r.stream.pack(dst, r.body)
 	}
 	dst[flagsAt] = flags
+	if e.gear.Dense && !r.state.hopeless {
+		r.rivals.took(len(plain), len(dst)-flagsAt)
+	}
 	return dst
 }
 
