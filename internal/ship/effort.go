@@ -11,7 +11,7 @@ const (
 	EffortFast                 // S2
 	EffortReduce               // differences, references, zstd at its fastest
 	EffortMore                 // the same, zstd at its default
-	EffortMost                 // the same, packed densely: about half the bytes of a database, for a third more processor
+	EffortMost                 // the same, packed densely where that pays: half the bytes of a database, up to four times the processor
 )
 
 var effortNames = [...]string{"raw", "fast", "reduce", "more", "most"}
@@ -43,6 +43,7 @@ const (
 	freeLine      = 5                    // below it is not
 	scarceCPU     = 50                   // per cent of the span encoding, while the line is free: that is what is scarce
 	sparedCPU     = 15                   // what may go into sparing a line that is far and keeps up
+	idleCPU       = 5                    // the same for EffortMost, which may take several times as much
 	roomCPU       = 35                   // below it there is room for more where the line is scarce
 	nearCPU       = 20                   // what encoding may take where the line is near and free
 	wideLine      = 40e6                 // bytes a second: a near line that carries that is worth no more than EffortFast, whoever waits
@@ -101,7 +102,7 @@ func (t *Tuner) Next(l Load) Effort {
 		step = -1
 	case waited >= scarceLine && busy < roomCPU && (!wide || t.at < EffortFast):
 		step = 1
-	case far && busy < sparedCPU:
+	case far && (t.at < EffortMore && busy < sparedCPU || busy < idleCPU):
 		step = 1
 	case !far && waited < freeLine && (t.at > EffortFast || busy >= nearCPU):
 		step = -1

@@ -1,7 +1,7 @@
 package reduce
 
 // rivals choose between two ways of packing by what each has made of what was sent lately: tokens find what is alike in many blocks of the
-// cache, dense packing what is alike in few. Now and then the other way has a trial; one that loses waits twice as long for the next.
+// cache, dense packing what is alike in few. Now and then the other way has a trial; one that loses waits four times as long for the next.
 type rivals struct {
 	best  int // 0 dense, 1 tokens
 	trial bool
@@ -50,7 +50,7 @@ func (r *rivals) took(in, out int) {
 	if other := 1 - r.best; r.ratio[other] < r.ratio[r.best]*trialGain {
 		r.best, r.wait = other, trialEvery
 	} else {
-		r.wait = min(2*r.wait, trialRare)
+		r.wait = min(4*r.wait, trialRare)
 	}
 	r.left = r.wait
 }
