@@ -12,10 +12,10 @@ type rivals struct {
 
 const (
 	trialBytes = 1 << 20
-	trialEvery = 8 << 20 // at first
-	trialRare  = 1 << 30 // at most
-	trialGain  = 0.95    // what the other way must come below to be taken
-	ratioLearn = 1 << 20 // bytes over which a ratio is an average, about
+	trialEvery = 32 << 20 // at first
+	trialRare  = 1 << 30  // at most
+	trialGain  = 0.95     // what the other way must come below to be taken
+	ratioLearn = 1 << 20  // bytes over which a ratio is an average, about
 )
 
 // now is the way for the next batch.
