@@ -277,7 +277,10 @@ func TestRemoteIsBounded(t *testing.T) {
 		if s.there.count != maxRemote {
 			t.Errorf("%d requests are under way, the limit is %d", s.there.count, maxRemote)
 		}
-		m := &frame.IO{Op: frame.OpTrim, Len: 4096} // which waits for Begin, as the writes do
+		s.server.mu.Lock()
+		s.server.syncing = true // so that no flush ends
+		s.server.mu.Unlock()
+		m := &frame.IO{Op: frame.OpFlush}
 		var err error
 		for range maxServed {
 			if err = s.server.Handle(context.Background(), m); err != nil {
@@ -287,6 +290,9 @@ func TestRemoteIsBounded(t *testing.T) {
 		if !errors.Is(err, errProtocol) {
 			t.Errorf("no end to what a peer may ask for: %v", err)
 		}
+		synctest.Wait()
+		s.server.work.Go(s.server.sync)
+		synctest.Wait()
 		close(hold)
 		for range 3 * maxRemote {
 			if err := <-done; err != nil {
