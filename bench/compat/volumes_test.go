@@ -16,6 +16,8 @@ import (
 	"drship/bench/pair/pairtest"
 )
 
+const bothUpToDate = ` 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`
+
 // twoVolumes is a shell on a pair whose nodes have volume 1 in their configuration once with says so.
 func twoVolumes(t *testing.T, o pair.Options) (s *shell, set func(node string, with bool)) {
 	t.Helper()
@@ -86,7 +88,7 @@ func TestVolumeComesAndGoes(t *testing.T) {
 	defer v.Close()
 	stop := writer(ctx, t, v)
 
-	const both = ` 0: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`
+	const both = bothUpToDate
 	set("alice", true)
 	s.replay(ctx, []step{
 		{"alice", "drbdadm -d adjust r0", 0, `^drbdsetup-84 new-minor r0 1 1\ndrbdmeta 1 v08 \S+ internal apply-al\ndrbdsetup-84 attach 1 \S+ \S+ internal\n$`},
@@ -134,13 +136,20 @@ func TestVolumeComesAndGoes(t *testing.T) {
 	if n := stop(); n < 10 {
 		t.Errorf("%d writes only", n)
 	}
-	// It comes back as it was: no sync is needed.
+	s.comesBack(ctx, set, mark, v)
+}
+
+// comesBack adds volume 1 once more: it is as it was, without a sync.
+func (s *shell) comesBack(ctx context.Context, set func(string, bool), mark []byte, v *pair.Volume) {
+	s.t.Helper()
+	t := s.t
 	for _, n := range []string{"alice", "bob"} {
 		set(n, true)
 		s.replay(ctx, []step{{n, "drbdadm adjust r0", 0, `^$`}})
 	}
-	s.replay(ctx, []step{{"alice", "cat /proc/drbd", 0, `(?s)` + both + `.*\n 1: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`}})
-	if w, err = s.p.Node("alice").Open(ctx, 1); err != nil {
+	s.replay(ctx, []step{{"alice", "cat /proc/drbd", 0, `(?s)` + bothUpToDate + `.*\n 1: cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate C r-----`}})
+	w, err := s.p.Node("alice").Open(ctx, 1)
+	if err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, len(mark))

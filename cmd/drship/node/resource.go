@@ -254,14 +254,7 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 			err = errors.Join(err, a.close(ctx))
 		}
 	}()
-	meta, err := store.Meta()
-	if err != nil {
-		if errors.Is(err, journal.ErrNoMeta) {
-			return fmt.Errorf("%s: %w", r.name, errNoMetadata)
-		}
-		return fmt.Errorf("read metadata of %s: %w", r.name, err)
-	}
-	if err := a.divide(meta, r.host.Volumes); err != nil {
+	if err := r.readMeta(a); err != nil {
 		return err
 	}
 	if err := r.openDisks(a); err != nil {
@@ -291,10 +284,32 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 	if err := r.afterCrash(a); err != nil {
 		return err
 	}
+	if err := r.taken(a); err != nil {
+		return err
+	}
+	r.log.Info("attached", "volumes", len(a.disks), "crashed", a.crashed, "end", a.group.End())
+	r.node.changed()
+	return nil
+}
+
+// readMeta reads the metadata of what is being attached.
+func (r *Resource) readMeta(a *attachment) error {
+	meta, err := a.store.Meta()
+	if errors.Is(err, journal.ErrNoMeta) {
+		return fmt.Errorf("%s: %w", r.name, errNoMetadata)
+	}
+	if err != nil {
+		return fmt.Errorf("read metadata of %s: %w", r.name, err)
+	}
+	return a.divide(meta, r.host.Volumes)
+}
+
+// taken makes the attachment the resource's.
+func (r *Resource) taken(a *attachment) error {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.remote != nil {
 		if err := a.behind(); err != nil {
-			r.mu.Unlock()
 			return err
 		}
 	} else if r.still == nil {
@@ -309,9 +324,6 @@ func (r *Resource) attach(ctx context.Context) (err error) {
 	for _, p := range r.peers {
 		p.known = a.peerDisks(p.name)
 	}
-	r.mu.Unlock()
-	r.log.Info("attached", "volumes", len(a.disks), "crashed", a.crashed, "end", a.group.End())
-	r.node.changed()
 	return nil
 }
 
