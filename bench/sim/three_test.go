@@ -218,7 +218,7 @@ func TestCutOffNodeIsPromoted(t *testing.T) {
 		x.verb(x.charlie, "connect")
 		x.must(x.equal())
 		for b, text := range map[int]string{1: "all have this", 2: "alice", 4: "alice"} {
-			for _, m := range x.nodes {
+			for _, m := range x.machines {
 				x.holds(m, b, text)
 			}
 		}
