@@ -25,7 +25,7 @@ var defects = []defect{
 		old: "a.s.o.BeforeSync()\n\treturn a.s.update(true, func(b *pebble.Batch) error {\n\t\tvar errs", new: "a.s.o.BeforeSync()\n\treturn a.s.update(false, func(b *pebble.Batch) error {\n\t\tvar errs",
 		pin: [2]string{"./journal", "TestActivityLogIsDurableBeforeItReturns"}, why: seldom},
 	{name: "flush without the disk", file: "sender/volume.go",
-		old: "\terr := v.disk.Sync()\n\tif jerr", new: "\tvar err error\n\tif jerr"},
+		old: "\terr := v.disk.Sync()\n\tif err == nil {", new: "\tvar err error\n\tif err == nil {"},
 	{name: "no write waits for a peer", file: "sender/ack.go", old: "case 'C':\n\t\treturn p.marks.Staged.Less(seq)", new: "case 'C':\n\t\treturn false"},
 	{name: "protocol C is content with received", file: "sender/ack.go", old: "return p.marks.Staged.Less(seq)", new: "return p.marks.Received.Less(seq)",
 		pin: [2]string{"./sender", "TestProtocolsWaitForWhatTheyPromise"}, why: seldom},
@@ -43,7 +43,7 @@ var defects = []defect{
 	{name: "resync ahead of the journal's tail after a crash", file: "sender/resync.go",
 		old: "!rs.chase && p.marks.Sent.Less(*p.group.found.Load())", new: "false"},
 	{name: "resync reads without the range lock", file: "sender/resync.go",
-		old: "\tlock := v.locks.lock(rng)\n\ts.peer.open(r.asked)\n\terr := v.disk.ReadAt(buf, rng.Off)\n\tv.locks.unlock(lock)\n", new: "\ts.peer.open(r.asked)\n\terr := v.disk.ReadAt(buf, rng.Off)\n",
+		old: "\tlock := v.locks.lock(rng)\n\ts.peer.open(r.asked)\n\terr := v.readFor(ctx, s.peer, buf, rng.Off)\n\tv.locks.unlock(lock)\n", new: "\ts.peer.open(r.asked)\n\terr := v.readFor(ctx, s.peer, buf, rng.Off)\n",
 		pin: [2]string{"./sender", "TestResyncWaitsForAWriteUnderWay"}, why: "a read seldom falls into a write that is under way"},
 	{name: "resync leaves out a block", file: "sender/resync.go", old: "rs.block = first + uint64(r.n)\n", new: "rs.block = first + uint64(r.n) + 1\n\t\t\tif m, _, ok := s.peer.bitmaps[rs.volume].Next(first+uint64(r.n), 1); ok && m == first+uint64(r.n) {\n\t\t\t\ts.peer.bitmaps[rs.volume].Clear(block.Range{Off: int64(m) * block.Size, Len: block.Size})\n\t\t\t}\n"},
 
