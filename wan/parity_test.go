@@ -24,24 +24,24 @@ func TestParityCarriesMore(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			simulate(t, 25*time.Millisecond, 0, func(t *testing.T, w *world) {
-				w.stripes, w.rate, w.own, w.fec = 3, 60, c.own, c.mode
+				w.stripes, w.rate, w.own, w.fec = 3, 32, c.own, c.mode
 				_, _, from, to := w.connected()
 				if from.Dialled() != c.dialler {
 					from, to = to, from
 				}
-				w.set(false, 0.003)
+				w.set(false, 0.008)
 				ctx, cancel := context.WithCancel(t.Context())
 				sent := flood(ctx, from, 200_000)
 				next := uint64(0)
-				warm := 12 * time.Second
+				warm := 9 * time.Second
 				if c.mode == fec.Auto {
-					warm *= 2
+					warm += 11 * time.Second // what a trial takes, and more
 				}
 				collect(t, to, &next, warm)
-				const span = 5 * time.Second
+				const span = 3 * time.Second
 				carried[c.name] = collect(t, to, &next, span)
 				st := from.Stats()
-				t.Logf("%d kbit/s, %d stripes, %+v, %d of %d packets lost for QUIC", carried[c.name]*8/5000, st.Stripes, st.Parity, st.PacketsLost, st.PacketsSent)
+				t.Logf("%d kbit/s, %d stripes, %+v, %d of %d packets lost for QUIC", carried[c.name]*8/3000, st.Stripes, st.Parity, st.PacketsLost, st.PacketsSent)
 				w.set(false, 0)
 				cancel()
 				for n := <-sent; next < n; next++ {
@@ -69,7 +69,7 @@ func TestParityCarriesMore(t *testing.T) {
 // Parity only where both sides say so.
 func TestParityTakesTwo(t *testing.T) {
 	simulate(t, 25*time.Millisecond, 0, func(t *testing.T, w *world) {
-		w.own, w.fec = true, fec.On
+		w.own, w.rate, w.fec = true, 10, fec.On
 		a := w.config("alice", "bob", aliceAddr, bobAddr)
 		b := w.config("bob", "alice", bobAddr, aliceAddr)
 		b.FEC = fec.Off
@@ -81,7 +81,7 @@ func TestParityTakesTwo(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		sent := flood(ctx, from, 200_000)
 		next := uint64(0)
-		collect(t, to, &next, 5*time.Second)
+		collect(t, to, &next, 3*time.Second)
 		if st := from.Stats(); st.Parity.Sent != 0 || st.Stripes == 0 {
 			t.Errorf("%d stripes, %+v", st.Stripes, st.Parity)
 		}

@@ -169,7 +169,7 @@ func TestWarnings(t *testing.T) {
 		{"syncer { group 1; }", "test.conf:3:10: group: 0.7's groups are gone"},
 		{"disk { sync-rate 40M; }", "test.conf:3:8: sync-rate: sync-rate is no name"},
 		{"disk { resync-after zz; }", "test.conf:3:8: in resource r0: resource 'zz' mentioned in 'resync-after' option is not known"},
-		{"wan { fec on; }", "test.conf:3:7: fec: accepted"},
+		{"options { quorum majority; }", "test.conf:3:11: quorum: accepted without effect: there is no quorum"},
 	} {
 		r := oneResource(t, "", c.text)
 		ws := r.config.Warnings

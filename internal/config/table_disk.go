@@ -96,7 +96,7 @@ func wanOptions() []Option {
 		number("wan", "link-rate", "0", 0, maxRateKiB, 'k', "KiB/s", "drship").to(func(v *sections) any { return &v.WAN.LinkRate }).
 			does("ceiling of everything sent on the link, in bytes and not bits a second; 0: none"),
 		enum("wan", "fec", "auto", "drship", "auto", "on", "off").to(func(v *sections) any { return &v.WAN.FEC }).
-			does("parity below QUIC, with which the receiver repairs what the line loses before QUIC slows down for it, at 5 to 15 % of what is sent; auto: where max-stripes connections do not fill the line, as long as it brings something; both sides have to want it"),
+			does("parity below QUIC, with which the receiver repairs what the line loses before QUIC slows down for it, at 5 to 15 % of what is sent, more on a slow line; auto: where max-stripes connections do not fill the line, as long as it brings something; both sides have to want it"),
 		text("wan", "rate-schedule", "drship", func(s string) error { _, err := ParseRateSchedule(s); return err }).
 			to(func(v *sections) any { return &v.WAN.RateSchedule }).
 			does("link-rate by local time, the first rule that fits: \"mon-fri 08:00-18:00 20M; else 80M\""),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ var keyA, keyB = []byte("the one direction"), []byte("the other direction")
 type way struct {
 	p    *Protector
 	r    *Repairer
+	mu   sync.Mutex
 	made map[string]uint16 // packets made anew, with their lanes
 	out  [][]byte          // datagrams of the Protector that were not handed over
 	hold bool
@@ -22,7 +24,11 @@ type way struct {
 
 func newWay() *way {
 	w := &way{made: map[string]uint16{}}
-	w.r = NewRepairer(keyA, keyB, func(lane uint16, b []byte) { w.made[string(b)] = lane }, func(b []byte) { w.p.Report(b) })
+	w.r = NewRepairer(keyA, keyB, func(lane uint16, b []byte) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.made[string(b)] = lane
+	}, func(b []byte) { w.p.Report(b) })
 	w.p = NewProtector(keyA, keyB, func(_ uint16, b []byte) {
 		if w.hold {
 			w.out = append(w.out, bytes.Clone(b))
@@ -31,6 +37,13 @@ func newWay() *way {
 		w.r.Parity(b, time.Now())
 	})
 	return w
+}
+
+// lane is where a packet that was made anew belongs, 0 if it was not.
+func (w *way) lane(packet []byte) uint16 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.made[string(packet)]
 }
 
 func packetOf(rng *rand.ChaCha8, n int) []byte {
@@ -108,13 +121,13 @@ func TestTailIsProtected(t *testing.T) {
 		w.r.Received(kept)
 		w.p.Sent(3, kept)
 		w.p.Sent(4, lost)
-		if len(w.made) != 0 {
+		if w.lane(lost) != 0 {
 			t.Fatal("made anew before there was parity")
 		}
 		time.Sleep(flushAfter)
 		synctest.Wait()
-		if lane, ok := w.made[string(lost)]; !ok || lane != 4 {
-			t.Fatalf("%d packets made anew, lane %d", len(w.made), lane)
+		if lane := w.lane(lost); lane != 4 {
+			t.Fatalf("of lane %d", lane)
 		}
 	})
 }

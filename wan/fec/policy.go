@@ -25,7 +25,7 @@ type Look struct {
 
 const (
 	lookSpan   = time.Second
-	lookLeast  = 1000 // packets in a span that tell something
+	lookLeast  = 500  // packets in a span that tell something
 	lossFrom   = 2e-4 // share of packets lost from which on parity is tried
 	lossUntil  = 5e-5 // below it parity ends
 	twoRows    = 3e-3 // from here on two rows, and then three
@@ -34,6 +34,7 @@ const (
 	trialSpan  = 6 * time.Second // and eight round trips
 	firstRest  = time.Minute     // after a trial that did not pay; doubles
 	longestOne = 16 * time.Minute
+	lossyLooks = 5  // spans with losses before a trial
 	quietLooks = 10 // spans with hardly a loss after which it ends
 )
 
@@ -46,6 +47,7 @@ type Policy struct {
 	with     float64
 	on       time.Duration
 	proved   bool
+	lossy    int // looks in a row at which parity would be worth a trial
 	rest     time.Duration
 	notUntil time.Duration
 	quiet    int
@@ -78,7 +80,7 @@ func (p *Policy) Step(l Look) int {
 	}
 	covered, missing := l.Reported.Covered-was.Reported.Covered, l.Reported.Missing-was.Reported.Missing
 	if covered >= lookLeast {
-		p.follow(float64(missing) / float64(covered))
+		p.follow(float64(missing)/float64(covered), l.queues())
 	}
 	p.with = mean(p.with, rate)
 	if p.mode == Auto && p.rows > 0 && !p.proved && l.Now-p.on > trialSpan+8*l.RTT {
@@ -90,11 +92,17 @@ func (p *Policy) Step(l Look) int {
 // offStep looks whether parity is worth a trial: losses, and no queue, hold the line down.
 func (p *Policy) offStep(l, was Look, rate float64) {
 	sent, lost := l.Sent-was.Sent, l.Lost-min(was.Lost, l.Lost)
-	p.without = mean(p.without, rate)
-	if sent < lookLeast || !l.Full || l.Now < p.notUntil || l.RTT > l.MinRTT+l.MinRTT/8+2*time.Millisecond {
+	loss := float64(lost) / float64(max(sent, 1))
+	if sent < lookLeast || loss < lossFrom || !l.Full || l.Now < p.notUntil || l.queues() {
+		p.lossy = 0
 		return
 	}
-	if loss := float64(lost) / float64(sent); loss >= lossFrom {
+	if p.lossy++; p.lossy == 1 { // before, connections may have been faster than losses let them be for long
+		p.without = 0
+	}
+	p.without = mean(p.without, rate)
+	if p.lossy >= lossyLooks {
+		p.lossy = 0
 		p.rows, p.on, p.proved, p.quiet, p.with = rowsFor(loss), l.Now, false, 0, 0
 	}
 }
@@ -109,9 +117,12 @@ func rowsFor(loss float64) int {
 	return 1
 }
 
+// queues reports whether packets wait somewhere on the line: then it is full, and more parity would only make it fuller.
+func (l Look) queues() bool { return l.RTT > l.MinRTT+l.MinRTT/8+2*time.Millisecond }
+
 // follow takes the share of packets that the line lost.
-func (p *Policy) follow(loss float64) {
-	if want := rowsFor(loss); want > p.rows || loss < twoRows*0.7 && p.rows == 2 || loss < threeRows*0.7 && p.rows == 3 {
+func (p *Policy) follow(loss float64, queues bool) {
+	if want := rowsFor(loss); want > p.rows && !queues || loss < twoRows*0.7 && p.rows == 2 || loss < threeRows*0.7 && p.rows == 3 {
 		p.rows = want
 	}
 	if p.mode != Auto {

@@ -41,7 +41,7 @@ func TestPolicy(t *testing.T) {
 		name string
 		mode Mode
 		line line
-		want []int // after 2, 10, 40 seconds
+		want []int // after 6, 14, 40 seconds
 	}{
 		{"off", Off, line{loss: 0.01, without: 1e6, with: 9e6, rtt: near, full: true}, []int{0, 0, 0}},
 		{"on without losses", On, line{without: 1e6, with: 1e6, rtt: near}, []int{1, 1, 1}},
@@ -55,7 +55,7 @@ func TestPolicy(t *testing.T) {
 	} {
 		p, l := NewPolicy(c.mode), &Look{}
 		rows := run(p, l, c.line, 40)
-		for i, at := range []int{2, 10, 40} {
+		for i, at := range []int{6, 14, 40} {
 			if rows[at-1] != c.want[i] {
 				t.Errorf("%s: %d rows after %d s, want %d (%v)", c.name, rows[at-1], at, c.want[i], rows)
 			}
