@@ -118,6 +118,12 @@ func (r *run) moment(m moment) error {
 	if err := r.healSplitBrain(); err != nil {
 		return err
 	}
+	if err := r.equal(); err != nil || !m.rot {
+		return err
+	}
+	if err := r.replaceStore(); err != nil { // what has rotted and was not read yet would come up in any moment from here on
+		return err
+	}
 	return r.equal()
 }
 
