@@ -149,6 +149,11 @@ func (g *Group) Close(ctx context.Context) error {
 
 // Begin starts a new epoch of the write order, above any that this or the peer's side has seen.
 func (g *Group) Begin(atLeast uint64) (block.Seq, error) {
+	defer func() {
+		for _, p := range g.peers {
+			p.wake() // a stream that runs tells its peer where the epoch begins: until it is there, the peer lacks something
+		}
+	}()
 	g.order.Lock()
 	defer g.order.Unlock()
 	start, err := g.log.Begin(atLeast)

@@ -304,3 +304,27 @@ func TestLateChunkAckClearsNothing(t *testing.T) {
 		}
 	})
 }
+
+// An epoch begins under a stream that has nothing to send: its peer is told, and has everything once it says so. Nothing else would wake
+// the stream before the first write.
+func TestAnEmptyEpochIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := setUp(t, 'A', 1<<30, PullAhead)
+		b.group.Peer("bob").StartHere()
+		if !b.group.Peer("bob").Drained() {
+			t.Fatal("the peer lacks something from the beginning")
+		}
+		end, err := b.group.Begin(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := last[*frame.Batch](b.line).Last; got != end {
+			t.Fatalf("the peer was told %v, the epoch begins at %v", got, end)
+		}
+		b.handle(&frame.Ack{Received: end, Staged: end, Applied: end})
+		if !b.group.Peer("bob").Drained() {
+			t.Error("the peer lacks something though it is at the end")
+		}
+	})
+}
