@@ -329,11 +329,7 @@ func (r *run) failover(m moment, ops []stamp.Op) error {
 		}
 	}
 	r.primary, r.secondary = r.secondary, r.primary
-	promote := []string{}
-	if r.inconsistent(r.primary) {
-		promote = append(promote, "force")
-	}
-	if err := r.promote(promote...); err != nil {
+	if err := r.promote(); err != nil {
 		return err
 	}
 	c := stamp.CheckOptions{Prefix: true}
@@ -349,10 +345,14 @@ func (r *run) failover(m moment, ops []stamp.Op) error {
 	return r.boot(r.secondary, moment{again: m.again, fault: m.fault})
 }
 
-// promote tries until the dead primary is known to be dead.
+// promote tries until the dead primary is known to be dead, by force where the data is amid a resync: what had come when it died may only
+// be looked at by now.
 func (r *run) promote(options ...string) error {
 	end := time.Now().Add(patience)
 	for {
+		if len(options) == 0 && r.inconsistent(r.primary) {
+			options = append(options, "force")
+		}
 		err := r.primary.do("primary", options...)
 		if err == nil || time.Now().After(end) {
 			return err
