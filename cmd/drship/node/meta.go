@@ -158,6 +158,9 @@ func fromWire(u frame.UUIDs) state.IDs {
 // saves.
 func (r *Resource) changeIDsLocked(a *attachment, i int, change func(state.IDs) state.IDs) {
 	current := a.meta.Volumes[i].Current
+	if len(r.peers) == 0 { // a resource of its own has generations too: before the first nobody may open it
+		a.meta.Volumes[i].Current = change(state.IDs{Current: current}).Current
+	}
 	for _, p := range r.peers {
 		ids := a.ids(i, p.name)
 		ids.Current = current
